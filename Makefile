@@ -1,0 +1,100 @@
+# birthmark: two commands matter, `make demo` and `make test`. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
+# Compiler warnings stop the build on a CI machine; a user's newer compiler may know more of them.
+BIRTHMARK_WERROR ?= $(if $(CI),ON,OFF)
+# Ninja only if it is there by itself; otherwise pip brings it along.
+NINJA_WHEEL := $(if $(shell command -v ninja),,ninja)
+
+CPP_FILES    := $(shell find cpp tests/cpp -name '*.cc' -o -name '*.h' -o -name '*.inc')
+# What the installed package is made of: a change here installs it anew.
+PACKAGE_FILES := pyproject.toml CMakeLists.txt README.md LICENSE \
+  $(shell find cpp python models -type f -not -path '*/__pycache__/*')
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format cpp-test python-test sanitize cross bench setup clean distclean
+.DELETE_ON_ERROR:
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+demo: $(VENV)/stamp-package ## protect a model, have it stolen, prove it
+	$(BIN)/python -m birthmark.demo
+
+test: lint cpp-test python-test ## linters, C++ tests, Python tests: everything that must pass
+
+lint: $(VENV)/stamp-package $(VENV)/stamp-test ## ruff, mypy and clang-format, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
+
+format: $(VENV)/stamp-test ## put every file into the house layout
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP_FILES)
+
+cpp-test: ## C++ tests, with warnings as errors
+	cmake -S . -B build/cpp -DBIRTHMARK_TESTS=ON -DBIRTHMARK_WERROR=ON
+	cmake --build build/cpp -j $(JOBS)
+	ctest --test-dir build/cpp --output-on-failure -j $(JOBS)
+
+python-test: $(VENV)/stamp-package $(VENV)/stamp-test ## Python tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+sanitize: ## C++ tests under the address and undefined-behaviour sanitizers
+	cmake -S . -B build/sanitize -DBIRTHMARK_TESTS=ON -DBIRTHMARK_WERROR=ON \
+	  -DBIRTHMARK_SANITIZE=address,undefined
+	cmake --build build/sanitize -j $(JOBS)
+	ctest --test-dir build/sanitize --output-on-failure -j $(JOBS)
+
+cross: ## C++ tests for 64-bit Arm (needs g++-aarch64-linux-gnu; runs them with qemu-user-static)
+	tools/cross.sh $(JOBS)
+
+bench: $(VENV)/stamp-package $(VENV)/stamp-bench ## time the embedding against other ways, in one run
+	set -e; for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+setup: $(VENV)/stamp-package $(VENV)/stamp-test ## make .venv with the package and the test tools
+
+clean: ## remove what was built; keep .venv
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f $(VENV)/stamp-package
+
+distclean: clean ## remove .venv as well
+	rm -rf $(VENV)
+
+# Each stamp is the last time that step was done; it is repeated only when its inputs are newer.
+$(VENV)/stamp-venv: tools/venv.sh tools/requirements.py
+	@tools/venv.sh $(VENV) $(PYTHON)
+	@touch $@
+
+$(VENV)/stamp-build: $(VENV)/stamp-venv pyproject.toml
+	@echo "== build tools"
+	@$(BIN)/python tools/requirements.py build > $(VENV)/build.txt
+	@$(PIP) install -r $(VENV)/build.txt $(NINJA_WHEEL)
+	@touch $@
+
+# Not isolated, so that the C++ build in build/ is taken up again and not begun anew.
+$(VENV)/stamp-package: $(VENV)/stamp-build $(PACKAGE_FILES)
+	@echo "== birthmark itself"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --no-build-isolation \
+	  -C cmake.define.BIRTHMARK_WERROR=$(BIRTHMARK_WERROR) .
+	@touch $@
+
+$(VENV)/stamp-test: $(VENV)/stamp-venv pyproject.toml
+	@echo "== test tools"
+	@$(BIN)/python tools/requirements.py test > $(VENV)/test.txt
+	@$(PIP) install -r $(VENV)/test.txt
+	@touch $@
+
+# --no-deps: the compared method needs neither torch nor the second OpenCV that its package asks for.
+$(VENV)/stamp-bench: $(VENV)/stamp-venv pyproject.toml
+	@echo "== rivals for the bench"
+	@$(BIN)/python tools/requirements.py bench > $(VENV)/bench.txt
+	@$(PIP) install --no-deps -r $(VENV)/bench.txt
+	@touch $@

@@ -1,0 +1,97 @@
+// The numbers of CONTRACT.md. Everything that computes the mark includes this file and no other copy
+// of these values exists in C++.
+#ifndef BIRTHMARK_CONTRACT_ARITHMETIC_H_
+#define BIRTHMARK_CONTRACT_ARITHMETIC_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define BM_INLINE __host__ __device__ __forceinline__
+#else
+#define BM_INLINE static inline
+#endif
+
+namespace birthmark {
+
+// Raised whenever a published byte or a statistic could differ for the same input.
+inline constexpr int kContractVersion = 1;
+
+// Step 1 to 4: pixels and luma.
+inline constexpr int kWhiteQ6 = 255 * 64;
+inline constexpr int kLumaRed = 9798, kLumaGreen = 19235, kLumaBlue = 3735;
+inline constexpr int kGreyQ2 = 512;
+
+// Step 5 to 8: the filters' reach, and the texture's normalisation.
+inline constexpr int kSmoothReach = 4;     // K9
+inline constexpr int kActivityReach = 7;   // K15
+inline constexpr float kTextureScale = 262144.0f;
+inline constexpr int kActivityFloorQ14 = 2 << 14;
+inline constexpr int kTextureMax = 2047;
+
+// Step 9 and 10: modulators and orbits.
+inline constexpr int kTones = 16;
+inline constexpr int kModulators = 8;
+inline constexpr int kRadius = 5;
+inline constexpr int kRadiusSquaredMax = 32;
+inline constexpr int kTapDistance = 2;
+inline constexpr int kEchoReach = kRadius * kTapDistance;
+
+struct Orbit {
+  int i, j;  // 0 <= j <= i
+};
+
+BM_INLINE constexpr int CountOrbits() {
+  int count = 0;
+  for (int i = 1; i <= kRadius; ++i) {
+    for (int j = 0; j <= i; ++j) count += i * i + j * j <= kRadiusSquaredMax;
+  }
+  return count;
+}
+inline constexpr int kOrbits = CountOrbits();
+inline constexpr int kCarriers = kModulators * kOrbits;
+
+struct OrbitTable {
+  Orbit at[static_cast<std::size_t>(kOrbits)] = {};
+};
+BM_INLINE constexpr OrbitTable MakeOrbits() {
+  OrbitTable table;
+  int o = 0;
+  for (int i = 1; i <= kRadius; ++i) {
+    for (int j = 0; j <= i; ++j) {
+      if (i * i + j * j <= kRadiusSquaredMax) table.at[o++] = {i, j};
+    }
+  }
+  return table;
+}
+inline constexpr OrbitTable kOrbitTable = MakeOrbits();
+
+// T_k at x = (2 tone - 15) / 16, by the recurrence T_{k+1} = 2 x T_k - T_{k-1} kept exact: both
+// polynomials are scaled by 16^k, which fits 64 bits, and only the last step rounds.
+BM_INLINE constexpr int ModulatorQ14(int k, int tone) {
+  const std::int64_t x = 2 * tone - 15;  // sixteenths
+  std::int64_t before = 1, now = x, scale = 16;
+  if (k == 0) return 1 << 14;
+  for (int i = 1; i < k; ++i) {
+    const std::int64_t next = 2 * x * now - 256 * before;
+    before = now;
+    now = next;
+    scale *= 16;
+  }
+  const std::int64_t doubled = now * (2 << 14);  // twice the value wanted, times scale
+  const std::int64_t magnitude = ((doubled < 0 ? -doubled : doubled) + scale) / (2 * scale);
+  return static_cast<int>(doubled < 0 ? -magnitude : magnitude);
+}
+
+// Step 11 to 13: the mark's bound and the residual's.
+inline constexpr int kTapSumMax = 60000;
+inline constexpr int kResidualMaxQ6 = 128;
+
+// How far a published pixel looks: echo, then activity, then smoothing.
+inline constexpr int kHalo = kEchoReach + kActivityReach + kSmoothReach;
+
+BM_INLINE constexpr int MulRound15(int a, int b) { return (a * b + (1 << 14)) >> 15; }
+
+}  // namespace birthmark
+
+#endif  // BIRTHMARK_CONTRACT_ARITHMETIC_H_

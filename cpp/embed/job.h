@@ -1,0 +1,81 @@
+// What a kernel is asked to do: plain views of the caller's memory, and the scratch it may use.
+#ifndef BIRTHMARK_EMBED_JOB_H_
+#define BIRTHMARK_EMBED_JOB_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "contract/arithmetic.h"
+
+namespace birthmark {
+
+// The folded mark: one gain for each orbit and tone (contract, step 11).
+using Gains = std::int16_t[kOrbits][kTones];
+
+// A picture to be marked or measured. Exactly one of `planes` and `pixels` is set.
+struct Source {
+  const float* planes[3] = {};          // red, green, blue in [0, 1]; each row contiguous
+  const std::uint8_t* pixels = nullptr; // RGB, interleaved
+  std::ptrdiff_t row_stride = 0;        // in elements, from one row to the next
+  int width = 0, height = 0;            // at least 1
+};
+
+// Rows [first, last) of the picture are published; the rows around them are only read.
+struct EmbedJob {
+  Source source;
+  std::uint8_t* out = nullptr;          // RGB, interleaved
+  std::ptrdiff_t out_stride = 0;        // bytes from one row to the next
+  int first_row = 0, last_row = 0;
+  const Gains* gains = nullptr;         // null: the mark is switched off
+};
+
+struct StatisticsJob {
+  Source source;
+  int first_row = 0, last_row = 0;
+  std::int64_t* sums = nullptr;         // [kModulators][kOrbits], added to
+};
+
+// The fields behind the carriers, for calibration and for the informed test.
+struct FieldsJob {
+  Source source;
+  std::int16_t* texture = nullptr;      // [height][width]: w
+  std::uint8_t* tone = nullptr;         // [height][width]
+  std::int16_t* orbits = nullptr;       // [kOrbits][height][width]: t_o
+};
+
+// Columns that are worked on at a time; wider pictures are cut into such tiles.
+inline constexpr int kTileWidth = 512;
+// Free columns on both sides of a tile: the halo, and a whole vector that may run over.
+inline constexpr int kMargin = 64;
+inline constexpr int kRowStride = kTileWidth + 2 * kMargin;
+static_assert(kHalo + 32 <= kMargin);
+
+using Row = std::int16_t[kRowStride];
+
+// Rows that wait for the rows below them. Each ring holds the newest 16 or 32 rows; both cover the
+// distance between the stage that writes and the stage that reads last (pipeline.inc).
+struct alignas(64) Workspace {
+  Row value[3][32];
+  Row luma[16];
+  Row texture[16];
+  Row tone[32];
+  Row roughness[16];
+  Row rough_sum[16];
+  Row normalised[32];
+  Row rough_sum_of_sums;
+  Row column;
+  Row pair[kRadius + 1];
+  Row modulated[kModulators];
+};
+
+// One kernel: the same functions compiled for one instruction set.
+struct Kernel {
+  // False when a value was not finite; what was written to `out` until then is unspecified.
+  bool (*embed)(const EmbedJob& job, Workspace& work);
+  bool (*statistics)(const StatisticsJob& job, Workspace& work);
+  bool (*fields)(const FieldsJob& job, Workspace& work);
+};
+
+}  // namespace birthmark
+
+#endif  // BIRTHMARK_EMBED_JOB_H_

@@ -1,0 +1,19 @@
+// The kernel for one instruction set: its lanes, the stages, one exported table.
+#include <cstring>
+#include <utility>
+
+#include "embed/job.h"
+#include "embed/kernels.h"
+
+namespace birthmark {
+namespace {
+
+#include "embed/lanes_scalar.inc"
+
+#include "embed/stages.inc"
+
+}  // namespace
+
+constinit const Kernel kScalarKernel = {Embed, Statistics, Fields};
+
+}  // namespace birthmark

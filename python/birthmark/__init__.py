@@ -1,0 +1,40 @@
+"""birthmark: mark an image model's outputs, and prove it when a model was trained on them.
+
+The public names, in the data's order, are loaded on first use: ``import birthmark`` alone reads
+neither OpenCV nor ONNX.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from birthmark.claim import Claim
+    from birthmark.errors import BirthmarkError
+    from birthmark.keys import OwnerKey
+
+# Public name -> the module that holds it. Keep in step with the imports above (a test compares).
+_HOME = {
+    "OwnerKey": "birthmark.keys",
+    "Claim": "birthmark.claim",
+    "BirthmarkError": "birthmark.errors",
+}
+
+__all__ = ["OwnerKey", "Claim", "BirthmarkError"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("birthmark")
+    if name not in _HOME:
+        raise AttributeError(f"module 'birthmark' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME, "__version__"})

@@ -1,0 +1,62 @@
+"""Every error that birthmark raises on purpose: one tree under :class:`BirthmarkError`.
+
+Messages are one clear line and never contain secrets. The command line maps every member of the
+tree to exit code 2; anything else that escapes is a defect of this package.
+"""
+
+from __future__ import annotations
+
+
+class BirthmarkError(Exception):
+    """Base of the tree: catch this to catch whatever birthmark refuses."""
+
+
+class InvalidPicture(BirthmarkError):
+    """A picture file is missing, corrupt, truncated, empty, too large or of no known format."""
+
+
+class InvalidArray(BirthmarkError):
+    """An array has the wrong dtype, shape, strides or range, holds NaN or Inf, or is read-only."""
+
+
+class InvalidModel(BirthmarkError):
+    """A model file is not ONNX, is not image-to-image, does not fit the picture, or yields NaN."""
+
+
+class InvalidMarkFile(BirthmarkError):
+    """A mark file is truncated, foreign, of an unknown version, or fails its checksum."""
+
+
+class InvalidClaim(BirthmarkError):
+    """A claim is malformed, too large, of an unknown version, or its signature does not hold."""
+
+
+class InvalidKeyFile(BirthmarkError):
+    """An owner's key file is truncated, foreign, of an unknown version, or of absurd cost."""
+
+
+class WrongPassphrase(BirthmarkError):
+    """A key file does not open: the passphrase is wrong (or empty), or its ciphertext was changed.
+
+    Authenticated encryption cannot tell the two apart.
+    """
+
+
+class InvalidVerdict(BirthmarkError):
+    """A verdict file is truncated, foreign, or its numbers do not reproduce."""
+
+
+class OutputExists(BirthmarkError):
+    """An output file or non-empty output folder exists and overwriting was not asked for."""
+
+
+class InvalidTraining(BirthmarkError):
+    """Training cannot start or go on: unusable pairs, a foreign checkpoint, or a loss of NaN."""
+
+
+class MissingGradient(BirthmarkError):
+    """The reverse-mode walk met an ONNX operator for which the rule table has no gradient."""
+
+
+class CouldNotJudge(BirthmarkError):
+    """No verdict can be given: too little usable evidence, or the exact tests disagree."""

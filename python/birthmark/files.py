@@ -1,0 +1,102 @@
+"""Writing files so that nothing half-written ever stays under its final name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from birthmark.errors import OutputExists
+
+StrPath = str | os.PathLike[str]
+
+
+def write_atomically(
+    path: StrPath, data: bytes | memoryview, *, mode: int = 0o644, overwrite: bool = True
+) -> None:
+    """Write ``data`` under a temporary name in the same folder, fsync, then rename to ``path``.
+
+    Whatever goes wrong on the way, ``path`` keeps its old content or stays absent. A symbolic
+    link is followed. ``mode`` (less the process's umask) holds from the first byte on, so a file
+    of secrets written with 0o600 is never readable by others.
+
+    Raises:
+        OutputExists: ``path`` exists and ``overwrite`` is False, or is not a regular file.
+        OSError: the folder is missing, read-only or full; names ``path``, not the temporary file.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise OutputExists(f"{path}: exists and is not a regular file")
+    temporary = target.parent / f".birthmark-{secrets.token_hex(8)}.tmp"
+    try:
+        with _removed_on_failure(temporary):
+            _write_and_sync(temporary, data, mode)
+            if overwrite:
+                os.replace(temporary, target)
+            else:
+                _rename_to_new(temporary, target, mode)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def new_folder(path: StrPath, *, into_existing: bool = False) -> Path:
+    """Make the output folder ``path`` (and its parents) and return it.
+
+    An empty folder is taken as it is; one with files in it only when ``into_existing`` is True.
+
+    Raises:
+        OutputExists: the folder is not empty, or ``path`` is a file.
+        OSError: the folder cannot be made.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise OutputExists(f"{folder}: exists and is not a folder")
+    if folder.is_dir() and not into_existing and any(folder.iterdir()):
+        raise OutputExists(f"{folder}: output folder exists and is not empty")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _removed_on_failure(path: Path) -> Iterator[None]:
+    """Remove ``path``, if it is there, when the body raises anything (also KeyboardInterrupt)."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+
+
+def _write_and_sync(path: Path, data: bytes | memoryview, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with open(descriptor, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _rename_to_new(temporary: Path, target: Path, mode: int) -> None:
+    """Rename, but never over an existing file: O_EXCL decides between rival writers.
+
+    (A hard link would do the same in one step, but FAT and some network folders have none.)
+    """
+    try:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+    except FileExistsError:
+        raise OutputExists(f"{target}: exists; it is not overwritten") from None
+    with _removed_on_failure(target):
+        os.replace(temporary, target)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; file systems that cannot sync a folder are left alone."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,169 @@
+"""One training step as one ONNX graph, and the trainer that runs it.
+
+All parameters live in one flat vector ``p`` with Adam's moments ``m`` and ``v`` beside it: the step
+graph splits ``p`` at the top, runs the network, its loss and its gradient, concatenates the
+gradients at the end and gives the new state. Stock onnxruntime runs it; there is no framework
+behind it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+
+from birthmark.errors import InvalidTraining
+from birthmark.training.gradient import gradients
+from birthmark.training.graph import Graph, Tensor, integers
+
+FloatArray = npt.NDArray[np.float32]
+
+BETA1, BETA2 = 0.9, 0.999
+EPSILON = 1e-7  # not 1e-8: graph optimisers of other tools take that for zero and delete it
+LEVELS = 255.0  # losses are in units of 8-bit levels
+CHARBONNIER_WIDTH = 1.0  # levels
+
+
+def squared(error: Tensor) -> Tensor:
+    """Mean squared error."""
+    return error.graph.op("ReduceMean", error * error, keepdims=0)
+
+
+def absolute(error: Tensor) -> Tensor:
+    """Mean absolute error."""
+    return error.graph.op("ReduceMean", error.graph.op("Abs", error), keepdims=0)
+
+
+def charbonnier(error: Tensor) -> Tensor:
+    """Mean of sqrt(e^2 + 1), an absolute error that is round at zero (Charbonnier 1994)."""
+    rounded = error.graph.op("Sqrt", error * error + CHARBONNIER_WIDTH**2)
+    return error.graph.op("ReduceMean", rounded, keepdims=0)
+
+
+LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
+    "mse": squared,
+    "l1": absolute,
+    "charbonnier": charbonnier,
+}
+
+
+def one_cycle(done: int, total: int, peak: float, warm_up: float = 0.15) -> float:
+    """The learning rate of step ``done`` of ``total``: up in a line, down in half a cosine.
+
+    After Smith (2018), "A disciplined approach to neural network hyper-parameters". It starts at
+    ``peak / 20`` and ends near zero.
+    """
+    rising = max(1.0, warm_up * total)
+    if done < rising:
+        return peak * (0.05 + 0.95 * done / rising)
+    fraction = min(1.0, (done - rising) / max(1.0, total - rising))
+    return peak * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * fraction)))
+
+
+def training_step(forward: Graph, loss: str = "mse") -> onnx.ModelProto:
+    """The step graph of a network with inputs ``input`` and ``target`` and value ``output``.
+
+    ``forward`` has static shapes, its ``parameters`` train. Inputs of the result: ``p``, ``m``,
+    ``v`` float32 [parameters], ``rate`` float32 [], ``count`` float32 [] (1 at the first step), and
+    the network's own; outputs: ``next_p``, ``next_m``, ``next_v`` and ``loss`` float32 [], in 8-bit
+    levels (squared for "mse"). Adam after Kingma & Ba (2015), with 1e-7 beside the root.
+
+    Raises :class:`InvalidTraining` for an unknown loss, :class:`MissingGradient` for an operator
+    that has no rule, :class:`InvalidModel` when shapes do not fit.
+    """
+    if loss not in LOSSES:
+        raise InvalidTraining(f"unknown loss {loss!r}: choose one of {', '.join(LOSSES)}")
+    step = forward.shell()
+    total = sum(value.size for value in forward.parameters.values())
+    p, m, v = (step.input(name, (total,)) for name in "pmv")
+    rate, count = step.input("rate", ()), step.input("count", ())
+    wanted = step.unpack(p, forward.parameters)
+    step.append(forward.nodes)
+    error = (Tensor(step, "output") - Tensor(step, "target")) * LEVELS
+    value = LOSSES[loss](error)
+    slopes = gradients(step, value, wanted)
+    g = step.op("Concat", *(slope.reshape(-1) for slope in slopes), axis=0)
+    next_m = m * BETA1 + g * (1 - BETA1)
+    next_v = v * BETA2 + g * g * (1 - BETA2)
+    mean = next_m / (1.0 - step.op("Pow", BETA1, count))
+    variance = next_v / (1.0 - step.op("Pow", BETA2, count))
+    next_p = p - rate * mean / (step.op("Sqrt", variance) + EPSILON)
+    return step.model({"next_p": next_p, "next_m": next_m, "next_v": next_v, "loss": value})
+
+
+class Trainer:
+    """Trains the parameters of a network, one graph run a step.
+
+    The same network, batches and rates give the same bits on one machine, whatever the number of
+    threads. ``identity`` is any text that tells this training from others; a checkpoint of
+    another identity is refused.
+    """
+
+    def __init__(
+        self, forward: Graph, *, loss: str = "mse", threads: int = 1, identity: str = ""
+    ) -> None:
+        self._like = dict(forward.parameters)
+        model = training_step(forward, loss).SerializeToString(deterministic=True)
+        self.identity = hashlib.sha256(model + identity.encode()).hexdigest()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Spinning threads steal the processor from whatever else runs: 2-4x noise in step times.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"]
+        )
+        flat = [value.ravel() for value in self._like.values()]
+        self._state = [np.concatenate(flat).astype(np.float32)]
+        self._state += [np.zeros_like(self._state[0]) for _ in "mv"]
+        self.losses: list[float] = []
+
+    @property
+    def done(self) -> int:
+        """The number of steps taken."""
+        return len(self.losses)
+
+    @property
+    def size(self) -> int:
+        """The number of parameters."""
+        return self._state[0].size
+
+    def step(self, batch: tuple[FloatArray, FloatArray], rate: float) -> float:
+        """Takes one step on (input, target), float32 NCHW in 0..1; gives the loss before it.
+
+        Raises :class:`InvalidTraining` when the loss is NaN or infinite; the state then stays as
+        it was before the step.
+        """
+        feeds = {
+            "input": batch[0],
+            "target": batch[1],
+            "rate": np.array(rate, np.float32),
+            "count": np.array(self.done + 1, np.float32),
+            **dict(zip("pmv", self._state, strict=True)),
+        }
+        *state, loss = self._session.run(["next_p", "next_m", "next_v", "loss"], feeds)
+        value = float(loss)
+        if not math.isfinite(value):
+            raise InvalidTraining(
+                f"the loss is {value} at step {self.done + 1}: lower the learning rate ({rate:g})"
+            )
+        self._state = state
+        self.losses.append(value)
+        return value
+
+    def weights(self) -> dict[str, FloatArray]:
+        """The parameters by name, with their shapes."""
+        ends = np.cumsum([value.size for value in self._like.values()])
+        pieces = np.split(self._state[0], ends[:-1])
+        return {
+            name: piece.reshape(value.shape)
+            for piece, (name, value) in zip(pieces, self._like.items(), strict=True)
+        }

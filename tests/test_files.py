@@ -1,0 +1,94 @@
+"""Nothing half-written stays, secrets are private from the first byte, nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from birthmark.errors import OutputExists
+from birthmark.files import new_folder, write_atomically
+
+
+def test_writes_and_overwrites(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    write_atomically(path, b"one")
+    write_atomically(path, memoryview(b"two"))
+    assert path.read_bytes() == b"two"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_refuses_to_overwrite_when_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    write_atomically(path, b"one", overwrite=False)
+    with pytest.raises(OutputExists, match=r"a\.bin"):
+        write_atomically(path, b"two", overwrite=False)
+    assert path.read_bytes() == b"one"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("umask", [0, 0o077])
+def test_mode_is_never_wider_than_asked(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "secret", b"x", mode=0o600)
+        write_atomically(tmp_path / "new", b"x", mode=0o600, overwrite=False)
+    finally:
+        os.umask(before)
+    for name in ("secret", "new"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "no space"), KeyboardInterrupt()])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_failure_leaves_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: str,
+    failure: BaseException,
+    overwrite: bool,
+) -> None:
+    def fail(*_: object) -> None:
+        raise failure
+
+    old = tmp_path / "old"
+    old.write_bytes(b"old")
+    target = old if overwrite else tmp_path / "fresh"
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(type(failure)):
+        write_atomically(target, b"new", overwrite=overwrite)
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == ["old"]
+    assert old.read_bytes() == b"old"
+
+
+def test_missing_folder_names_the_target(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere/a\.bin"):
+        write_atomically(tmp_path / "nowhere" / "a.bin", b"x")
+
+
+def test_link_is_followed_and_folder_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_atomically(tmp_path / "link", b"x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"x"
+    with pytest.raises(OutputExists, match="not a regular file"):
+        write_atomically(tmp_path, b"x")
+    with pytest.raises(OutputExists, match="not a regular file"):
+        write_atomically("/dev/null", b"x")
+
+
+def test_new_folder(tmp_path: Path) -> None:
+    folder = new_folder(tmp_path / "a" / "b")
+    assert folder.is_dir()
+    assert new_folder(folder) == folder
+    (folder / "x").touch()
+    with pytest.raises(OutputExists, match="not empty"):
+        new_folder(folder)
+    assert new_folder(folder, into_existing=True) == folder
+    with pytest.raises(OutputExists, match="not a folder"):
+        new_folder(folder / "x", into_existing=True)
