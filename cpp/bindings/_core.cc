@@ -19,8 +19,8 @@ namespace {
 
 using birthmark::Embedder;
 using birthmark::Isa;
-using birthmark::kModulators;
 using birthmark::kOrbits;
+using birthmark::kStatistics;
 using birthmark::kTones;
 using birthmark::MarkFile;
 using birthmark::MarkFileStatus;
@@ -176,9 +176,9 @@ Source CheckedPicture(const py::array& x) {
 py::array_t<std::int64_t> Statistics(const py::array& x, const std::optional<std::string>& kernel) {
   const Source source = CheckedPicture(x);
   const birthmark::Kernel& run = *birthmark::KernelFor(CheckedIsa(kernel));
-  py::array_t<std::int64_t> sums({kModulators, kOrbits});
+  py::array_t<std::int64_t> sums({kTones, kStatistics});
   std::int64_t* const data = sums.mutable_data();
-  std::memset(data, 0, sizeof(std::int64_t) * kModulators * kOrbits);
+  std::memset(data, 0, sizeof(std::int64_t) * kTones * kStatistics);
   bool finite = false;
   {
     py::gil_scoped_release release;
@@ -233,22 +233,14 @@ py::tuple ReadMark(const py::bytes& data) {
       py::bytes(reinterpret_cast<const char*>(mark.id.data()), mark.id.size()), gains);
 }
 
-py::array_t<std::int16_t> Modulators() {
-  py::array_t<std::int16_t> table({kModulators, kTones});
-  for (int k = 0; k < kModulators; ++k) {
-    for (int t = 0; t < kTones; ++t) {
-      table.mutable_at(k, t) = static_cast<std::int16_t>(birthmark::ModulatorQ14(k, t));
-    }
-  }
-  return table;
-}
-
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Native core of birthmark.";
   m.attr("CONTRACT_VERSION") = birthmark::kContractVersion;
   m.attr("TAP_SUM_MAX") = birthmark::kTapSumMax;
+  m.attr("TONES") = kTones;
+  m.attr("ORBITS") = kOrbits;
 
   m.def(
       "available_kernels",
@@ -260,8 +252,6 @@ PYBIND11_MODULE(_core, m) {
         return names;
       },
       "Names of the kernels that this machine can run, plainest first.");
-  m.def("modulators", &Modulators,
-        "int16 [modulators, tones], Q14: the value of each modulator at each tone.");
   m.def(
       "orbits",
       [] {
@@ -286,7 +276,7 @@ PYBIND11_MODULE(_core, m) {
           "kernel", [](const Embedder& e) { return std::string(birthmark::IsaName(e.isa())); });
 
   m.def("statistics", &Statistics, py::arg("picture"), py::arg("kernel") = std::nullopt,
-        "int64 [modulators, orbits]: sums over the picture (contract, step 14).");
+        "int64 [tones, orbits + 1]: sums over the picture (contract, step 13).");
   m.def("fields", &Fields, py::arg("picture"), py::arg("kernel") = std::nullopt,
         "(texture int16 [h, w], tone uint8 [h, w], orbit sums int16 [orbits, h, w]).");
   m.def("write_mark", &WriteMark, py::arg("id"), py::arg("gains"), "Bytes of a mark file.");

@@ -25,13 +25,12 @@ inline constexpr int kGreyQ2 = 512;
 // Step 5 to 8: the filters' reach, and the texture's normalisation.
 inline constexpr int kSmoothReach = 4;     // K9
 inline constexpr int kActivityReach = 7;   // K15
-inline constexpr float kTextureScale = 262144.0f;
-inline constexpr int kActivityFloorQ14 = 2 << 14;
+inline constexpr float kTextureScale = 524288.0f;
+inline constexpr int kActivityFloorQ14 = 6 << 14;
 inline constexpr int kTextureMax = 2047;
 
-// Step 9 and 10: modulators and orbits.
+// Step 6 and 9: tones and orbits.
 inline constexpr int kTones = 16;
-inline constexpr int kModulators = 8;
 inline constexpr int kRadius = 5;
 inline constexpr int kRadiusSquaredMax = 32;
 inline constexpr int kTapDistance = 2;
@@ -49,7 +48,6 @@ BM_INLINE constexpr int CountOrbits() {
   return count;
 }
 inline constexpr int kOrbits = CountOrbits();
-inline constexpr int kCarriers = kModulators * kOrbits;
 
 struct OrbitTable {
   Orbit at[static_cast<std::size_t>(kOrbits)] = {};
@@ -66,26 +64,12 @@ BM_INLINE constexpr OrbitTable MakeOrbits() {
 }
 inline constexpr OrbitTable kOrbitTable = MakeOrbits();
 
-// T_k at x = (2 tone - 15) / 16, by the recurrence T_{k+1} = 2 x T_k - T_{k-1} kept exact: both
-// polynomials are scaled by 16^k, which fits 64 bits, and only the last step rounds.
-BM_INLINE constexpr int ModulatorQ14(int k, int tone) {
-  const std::int64_t x = 2 * tone - 15;  // sixteenths
-  std::int64_t before = 1, now = x, scale = 16;
-  if (k == 0) return 1 << 14;
-  for (int i = 1; i < k; ++i) {
-    const std::int64_t next = 2 * x * now - 256 * before;
-    before = now;
-    now = next;
-    scale *= 16;
-  }
-  const std::int64_t doubled = now * (2 << 14);  // twice the value wanted, times scale
-  const std::int64_t magnitude = ((doubled < 0 ? -doubled : doubled) + scale) / (2 * scale);
-  return static_cast<int>(doubled < 0 ? -magnitude : magnitude);
-}
-
-// Step 11 to 13: the mark's bound and the residual's.
+// Step 10 to 12: the mark's bound and the residual's.
 inline constexpr int kTapSumMax = 60000;
 inline constexpr int kResidualMaxQ6 = 128;
+
+// Step 13: one column for each orbit, and the energy.
+inline constexpr int kStatistics = kOrbits + 1;
 
 // How far a published pixel looks: echo, then activity, then smoothing.
 inline constexpr int kHalo = kEchoReach + kActivityReach + kSmoothReach;

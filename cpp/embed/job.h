@@ -9,7 +9,7 @@
 
 namespace birthmark {
 
-// The folded mark: one gain for each orbit and tone (contract, step 11).
+// The folded mark: one gain for each orbit and tone (contract, step 10).
 using Gains = std::int16_t[kOrbits][kTones];
 
 // A picture to be marked or measured. Exactly one of `planes` and `pixels` is set.
@@ -32,7 +32,7 @@ struct EmbedJob {
 struct StatisticsJob {
   Source source;
   int first_row = 0, last_row = 0;
-  std::int64_t* sums = nullptr;         // [kModulators][kOrbits], added to
+  std::int64_t* sums = nullptr;         // [kTones][kStatistics], added to
 };
 
 // The fields behind the carriers, for calibration and for the informed test.
@@ -65,7 +65,7 @@ struct alignas(64) Workspace {
   Row rough_sum_of_sums;
   Row column;
   Row pair[kRadius + 1];
-  Row modulated[kModulators];
+  Row of_tone[kTones];
 };
 
 // One kernel: the same functions compiled for one instruction set.

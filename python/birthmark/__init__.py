@@ -10,18 +10,46 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from birthmark.bundle import recheck
+    from birthmark.calibration import calibrate
     from birthmark.claim import Claim
+    from birthmark.embed import Embedder
     from birthmark.errors import BirthmarkError
     from birthmark.keys import OwnerKey
+    from birthmark.models import ImageModel
+    from birthmark.provision import Mark, provision
+    from birthmark.verdict import Decision, Verdict, verify
 
 # Public name -> the module that holds it. Keep in step with the imports above (a test compares).
 _HOME = {
     "OwnerKey": "birthmark.keys",
     "Claim": "birthmark.claim",
+    "ImageModel": "birthmark.models",
+    "calibrate": "birthmark.calibration",
+    "Mark": "birthmark.provision",
+    "provision": "birthmark.provision",
+    "Embedder": "birthmark.embed",
+    "verify": "birthmark.verdict",
+    "Verdict": "birthmark.verdict",
+    "Decision": "birthmark.verdict",
+    "recheck": "birthmark.bundle",
     "BirthmarkError": "birthmark.errors",
 }
 
-__all__ = ["OwnerKey", "Claim", "BirthmarkError"]
+__all__ = [
+    "OwnerKey",
+    "Claim",
+    "ImageModel",
+    "calibrate",
+    "Mark",
+    "provision",
+    "Embedder",
+    "verify",
+    "Verdict",
+    "Decision",
+    "recheck",
+    "BirthmarkError",
+]
 
 
 def __getattr__(name: str) -> Any:

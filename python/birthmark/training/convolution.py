@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from birthmark.training.graph import Shape, Tensor, integers
+from birthmark.training.graph import Array, Shape, Tensor, integers
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ def _flat_pairs(x: Tensor, g: Tensor, window: Window, x_shape: Shape, g_shape: S
     contiguous slice; of the two, the one with fewer channels is shifted. What a shift drags in
     from beyond a row or a picture meets a zero on the other side.
     """
-    n, channels, height, width = x_shape
-    _, outputs, rows, columns = g_shape
+    n, channels, _, width = x_shape
+    outputs, rows = g_shape[1:3]
     top, left, bottom, right = window.pads
     deep, wide = window.reach
     row = width + left + right
@@ -181,11 +181,12 @@ def _slice(
     return x.graph.op("Slice", x, integers(starts), integers(ends), integers(axes), integers(steps))
 
 
-def pool_counts(window: Window, shape: Shape, pooled: Shape) -> np.ndarray:
+def pool_counts(window: Window, shape: Shape, pooled: Shape) -> Array:
     """How many real pixels each output of a padded average saw, [1, 1, rows, columns]."""
     counts = []
     for axis in (0, 1):
         starts = np.arange(pooled[2 + axis]) * window.strides[axis] - window.pads[axis]
         stops = np.minimum(starts + window.kernel[axis], shape[2 + axis])
         counts.append(stops - np.maximum(starts, 0))
-    return np.multiply.outer(counts[0], counts[1])[None, None]
+    grid: Array = np.multiply.outer(counts[0], counts[1])
+    return grid[None, None]

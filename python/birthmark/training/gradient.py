@@ -82,12 +82,11 @@ def gradients(graph: Graph, loss: Tensor, wanted: Sequence[Tensor]) -> list[Tens
     missing or does not cover the case, or when the loss does not depend on a wanted tensor.
     """
     types = graph.types(loss)
-    sources = {t.name for t in wanted}
     forward = list(graph.nodes)
-    reached = set(sources)  # everything that depends on a wanted tensor
-    for node in forward:
-        if reached.intersection(node.input):
-            reached.update(node.output)
+    reached = {t.name for t in wanted}  # everything that depends on a wanted tensor
+    for proto in forward:
+        if reached.intersection(proto.input):
+            reached.update(filter(None, proto.output))
     arrived: dict[str, Tensor] = {}
     if loss.name in reached:
         dims = [d.dim_value for d in types[loss.name].shape.dim]

@@ -9,7 +9,7 @@ The operator set is 17, which every onnxruntime since 1.12 can run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -115,33 +115,43 @@ class Graph:
         cls,
         model: onnx.ModelProto,
         parameters: Iterable[str] = (),
-        dtype: npt.DTypeLike = np.float32,
+        sizes: Mapping[str, int] | None = None,
     ) -> Graph:
-        """A graph with the nodes of ``model``; the initialisers named in ``parameters`` train.
+        """A graph with the nodes of ``model``.
 
-        Raises :class:`InvalidModel` when a parameter is not an initialiser of the model.
+        Args:
+            model: a float32 model of the standard operators, without control flow.
+            parameters: the initialisers that train.
+            sizes: values for the named dynamic sizes of its inputs, which training needs.
+
+        Raises:
+            InvalidModel: a parameter is not an initialiser, or the model has other operators only.
         """
-        main = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
-        if not main:
+        opsets = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
+        if not opsets:
             raise InvalidModel("the model does not use the standard ONNX operators")
-        graph = cls(dtype, opset=main[0])
-        constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
-        nodes = []
+        graph = cls(opset=opsets[0])
+        graph.constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
         for node in model.graph.node:
             if node.op_type == "Constant" and node.attribute[0].name == "value":
-                constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+                graph.constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
             else:
-                nodes.append(node)
+                graph.append([node])
         for name in parameters:
-            if name not in constants:
+            if name not in graph.constants:
                 raise InvalidModel(f"the model has no initialiser named {name!r} to train")
-            graph.parameters[name] = constants.pop(name)
-        graph.constants = constants
+            graph.parameters[name] = graph.constants.pop(name)
+        graph._taken |= {*graph.constants, *graph.parameters}
         for value in model.graph.input:
-            if value.name not in constants and value.name not in graph.parameters:
-                graph.inputs[value.name] = value
-        graph.append(nodes)
-        graph._taken |= {*graph.constants, *graph.parameters, *graph.inputs}
+            if value.name not in graph._taken:
+                tensor = value.type.tensor_type
+                dims = [
+                    (sizes or {}).get(d.dim_param, d.dim_param) or d.dim_value
+                    for d in tensor.shape.dim
+                ]
+                graph.input(
+                    value.name, dims, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+                )
         return graph
 
     def shell(self) -> Graph:
@@ -213,6 +223,13 @@ class Graph:
         """Appends an operator with one output."""
         return self.ops(kind, 1, *inputs, **attributes)[0]
 
+    def name(self, tensor: Tensor, name: str) -> Tensor:
+        """Gives a value a name of one's own."""
+        if name in self._taken:
+            raise ValueError(f"the name {name!r} is taken in this graph")
+        self.append([_alias(tensor, name)])
+        return Tensor(self, name)
+
     def ops(
         self, kind: str, count: int, *inputs: Operand | None, **attributes: Any
     ) -> tuple[Tensor, ...]:
@@ -270,20 +287,20 @@ class Graph:
 
     def _inferred(self, outputs: dict[str, Tensor]) -> onnx.ModelProto:
         """The model of ``outputs`` with the types of all its values."""
-        named = {name: t if t.name == name else self._alias(t, name) for name, t in outputs.items()}
-        needed = {t.name for t in named.values()}
+        aliases = [_alias(t, name) for name, t in outputs.items() if name != t.name]
+        needed = set(outputs)  # never the empty name of an input or output that was left out
         nodes: list[onnx.NodeProto] = []
-        for node in reversed(self.nodes):
+        for node in reversed([*self.nodes, *aliases]):
             if needed.intersection(node.output):
                 nodes.append(node)
-                needed.update(node.input)
+                needed.update(filter(None, node.input))
         nodes.reverse()
         kind = onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
         graph = onnx.helper.make_graph(
             nodes,
             "birthmark",
             [value for name, value in self.inputs.items() if name in needed],
-            [onnx.helper.make_tensor_value_info(name, kind, None) for name in named],
+            [onnx.helper.make_tensor_value_info(name, kind, None) for name in outputs],
             [
                 # asarray, as ascontiguousarray would turn a scalar into a vector
                 onnx.numpy_helper.from_array(np.asarray(array, order="C"), name)
@@ -304,9 +321,6 @@ class Graph:
         except onnx.shape_inference.InferenceError as error:
             raise InvalidModel(f"shapes do not fit: {' '.join(str(error).split())}") from error
 
-    def _alias(self, tensor: Tensor, name: str) -> Tensor:
-        if name in self._taken:
-            raise ValueError(f"the name {name!r} is taken in this graph")
-        self.nodes.append(onnx.helper.make_node("Identity", [tensor.name], [name], name=name))
-        self._taken.add(name)
-        return Tensor(self, name)
+
+def _alias(tensor: Tensor, name: str) -> onnx.NodeProto:
+    return onnx.helper.make_node("Identity", [tensor.name], [name], name=name)

@@ -27,10 +27,12 @@ class Node:
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
+        """All inputs; one that was left out has an empty name."""
         return tuple(Tensor(self.graph, name) for name in self.proto.input)
 
     @property
     def output(self) -> Tensor:
+        """The first output."""
         return Tensor(self.graph, self.proto.output[0])
 
     def has(self, index: int) -> bool:

@@ -9,12 +9,12 @@ behind it.
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 import math
-import os
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,9 @@ import onnx
 import onnxruntime
 
 from birthmark.errors import InvalidTraining
+from birthmark.files import StrPath, write_atomically
 from birthmark.training.gradient import gradients
-from birthmark.training.graph import Graph, Tensor, integers
+from birthmark.training.graph import Graph, Tensor
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -158,6 +159,36 @@ class Trainer:
         self._state = state
         self.losses.append(value)
         return value
+
+    def save(self, path: StrPath) -> None:
+        """Writes the whole state; :meth:`resume` goes on from it as if nothing had happened.
+
+        Raises:
+            OSError: the file cannot be written; an older one is then still whole.
+        """
+        buffer = io.BytesIO()
+        p, m, v = self._state
+        losses, identity = np.array(self.losses), np.array(self.identity)
+        np.savez(buffer, p=p, m=m, v=v, losses=losses, identity=identity)
+        write_atomically(path, buffer.getbuffer())
+
+    def resume(self, path: StrPath) -> None:
+        """Goes back to a saved state of this very training.
+
+        Raises:
+            InvalidTraining: the file is missing, broken, or of another training.
+        """
+        try:
+            content = io.BytesIO(Path(path).read_bytes())
+            with np.load(content, allow_pickle=False) as saved:
+                identity = str(saved["identity"])
+                state = [np.asarray(saved[name], np.float32) for name in "pmv"]
+                losses = np.asarray(saved["losses"], np.float64).tolist()
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise InvalidTraining(f"{path}: not a checkpoint that can be read") from error
+        if identity != self.identity:
+            raise InvalidTraining(f"{path}: a checkpoint of another training")
+        self._state, self.losses = state, losses
 
     def weights(self) -> dict[str, FloatArray]:
         """The parameters by name, with their shapes."""

@@ -93,17 +93,20 @@ def selection(node: Node, indices: npt.NDArray[np.int64], size: int) -> Array:
 
 
 def multiply(node: Node, g: Tensor) -> Gradients:
+    """d(ab) = b da + a db."""
     a, b = node.inputs
     return g * b, g * a
 
 
 def divide(node: Node, g: Tensor) -> Gradients:
+    """The quotient itself serves again for the divisor."""
     _, b = node.inputs
     share = g / b
     return share, -(share * node.output)
 
 
 def power(node: Node, g: Tensor) -> Gradients:
+    """The exponent may be of another type than the base."""
     x, exponent = node.inputs
     if node.kind(1) != node.kind(0):
         exponent = node.graph.op("Cast", exponent, to=node.kind(0))
@@ -112,6 +115,7 @@ def power(node: Node, g: Tensor) -> Gradients:
 
 
 def leaky_relu(node: Node, g: Tensor) -> Gradients:
+    """Slope ``alpha`` below zero."""
     slope = node.attribute("alpha", 0.01)
     # The output has the sign of the input, and reading it lets onnxruntime fuse Conv + LeakyRelu.
     source = node.output if slope >= 0 else node.inputs[0]
@@ -119,6 +123,7 @@ def leaky_relu(node: Node, g: Tensor) -> Gradients:
 
 
 def parametric_relu(node: Node, g: Tensor) -> Gradients:
+    """The slope below zero is an input and learns too."""
     x, slope = node.inputs
     positive = mask(node, "Greater", x, 0.0)
     negative = 1.0 - positive
@@ -133,11 +138,13 @@ def extremum(node: Node, g: Tensor) -> Gradients:
 
 
 def where(node: Node, g: Tensor) -> Gradients:
+    """The condition has no gradient."""
     chosen = node.graph.op("Cast", node.inputs[0], to=node.kind(1))
     return None, g * chosen, g * (1.0 - chosen)
 
 
 def cast(node: Node, g: Tensor) -> Gradients:
+    """Between float types; anything else has no gradient."""
     if node.kind(0) not in FLOATS or node.attribute("to") not in FLOATS:
         return (None,)
     return (node.graph.op("Cast", g, to=node.kind(0)),)
@@ -160,6 +167,7 @@ def reduction(node: Node, g: Tensor) -> Gradients:
 
 
 def matmul(node: Node, g: Tensor) -> Gradients:
+    """Batches broadcast as in numpy."""
     a, b = node.inputs
     rank_a, rank_b, rank = len(node.shape(0)), len(node.shape(1)), len(node.output_shape())
     if min(rank_a, rank_b) < 2:
@@ -180,24 +188,28 @@ def matmul(node: Node, g: Tensor) -> Gradients:
 
 
 def transpose(node: Node, g: Tensor) -> Gradients:
+    """The inverse order."""
     rank = len(node.shape(0))
     order = node.attribute("perm", list(reversed(range(rank))))
     return (g.transpose(*np.argsort(order).tolist()),)
 
 
 def concat(node: Node, g: Tensor) -> Gradients:
+    """Cuts the gradient up again."""
     axis = node.attribute("axis")
     sizes = integers(node.shape(i)[axis] for i in range(len(node.inputs)))
     return node.graph.ops("Split", len(sizes), g, sizes, axis=axis)
 
 
 def split(node: Node, g: Tensor) -> Gradients:
+    """A piece that nothing used gets zeros."""
     zeros = [np.zeros(node.output_shape(i), node.graph.dtype) for i in range(len(node.arrived))]
     parts = [z if h is None else h for z, h in zip(zeros, node.arrived, strict=True)]
     return (node.graph.op("Concat", *parts, axis=node.attribute("axis", 0)),)
 
 
 def slicing(node: Node, g: Tensor) -> Gradients:
+    """Zeros around what was cut out; a matrix for each axis read with a step."""
     shape = node.shape(0)
     starts, ends = node.value(1), node.value(2)
     axes = [a % len(shape) for a in node.value(3, list(range(len(starts))))]
@@ -215,6 +227,7 @@ def slicing(node: Node, g: Tensor) -> Gradients:
 
 
 def padding(node: Node, g: Tensor) -> Gradients:
+    """Cuts a constant border off; folds a reflected or repeated one back in."""
     shape, mode = node.shape(0), node.attribute("mode", "constant")
     rank = len(shape)
     axes = [a % rank for a in node.value(3, list(range(rank)))]
@@ -235,6 +248,7 @@ def padding(node: Node, g: Tensor) -> Gradients:
 
 
 def gather(node: Node, g: Tensor) -> Gradients:
+    """Adds each gradient where its value was read."""
     shape, picked = node.shape(0), node.shape(1)
     axis = node.attribute("axis", 0) % len(shape)
     flat = (*shape[:axis], math.prod(picked), *shape[axis + 1 :])
@@ -251,10 +265,12 @@ def scatter(node: Node, g: Tensor, indices: Tensor, shape: Shape, axis: int) -> 
 
 
 def gather_elements(node: Node, g: Tensor) -> Gradients:
+    """The same, with an index for each element."""
     return (scatter(node, g, node.inputs[1], node.shape(0), node.attribute("axis", 0)),)
 
 
 def depth_to_space(node: Node, g: Tensor) -> Gradients:
+    """Back to blocks."""
     n, c, h, w = node.shape(0)
     block = node.attribute("blocksize")
     depth = c // block**2
@@ -264,6 +280,7 @@ def depth_to_space(node: Node, g: Tensor) -> Gradients:
 
 
 def space_to_depth(node: Node, g: Tensor) -> Gradients:
+    """Its inverse exists as an operator."""
     return (node.graph.op("DepthToSpace", g, blocksize=node.attribute("blocksize"), mode="DCR"),)
 
 
@@ -288,6 +305,7 @@ def window(node: Node, kernel: Sequence[int]) -> Window:
 
 
 def conv(node: Node, g: Tensor) -> Gradients:
+    """See :mod:`birthmark.training.convolution`; the bias sums."""
     x, weight = node.inputs[:2]
     slide = window(node, node.shape(1)[2:])
     seen, made = node.shape(0), node.output_shape()
@@ -312,6 +330,7 @@ def conv_transpose(node: Node, g: Tensor) -> Gradients:
 
 
 def average_pool(node: Node, g: Tensor) -> Gradients:
+    """A depth-wise convolution with equal weights, backwards."""
     slide = window(node, node.attribute("kernel_shape"))
     shape, pooled = node.shape(0), node.output_shape()
     if any(slide.pads) and not node.attribute("count_include_pad", 0):
@@ -325,6 +344,7 @@ def average_pool(node: Node, g: Tensor) -> Gradients:
 
 
 def global_average_pool(node: Node, g: Tensor) -> Gradients:
+    """Every pixel gets an equal share."""
     shape = node.shape(0)
     return (node.graph.op("Expand", g * (1.0 / math.prod(shape[2:])), integers(shape)),)
 

@@ -1,4 +1,4 @@
-"""The thief's networks, each written once for training (static shapes) and use (dynamic ones).
+"""The thief's networks, each written once for training (static sizes) and use (dynamic ones).
 
 All take RGB and give RGB, ``scale`` times as large. They learn the difference to a fixed skip: the
 picture itself, or its bicubic enlargement. Super-resolution works at the low resolution and ends in
@@ -7,48 +7,200 @@ a sub-pixel shuffle (Shi et al. 2016, "ESPCN"). None of them shares code with th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from birthmark.errors import InvalidTraining
-from birthmark.training.graph import Graph, Tensor, integers
+from birthmark.training.graph import Array, Graph, Tensor, integers
+
+FINEST = 1e-30  # weights below this are set to zero: denormal numbers slow a network 10-30 times
+CHANGE = 1 / 16  # what the last layer gives is about this large in 0..1: it starts near the skip
+
+
+class Layers:
+    """Draws and numbers the layers of one network."""
+
+    def __init__(self, graph: Graph, seed: int) -> None:
+        self.graph = graph
+        self._rng = np.random.default_rng(seed)
+        self._count = 0
+
+    def conv(self, x: Tensor, inputs: int, outputs: int, gain: float = 1.0) -> Tensor:
+        """A 3x3 convolution with bias, He-normal (He et al. 2015) times ``gain``."""
+        self._count += 1
+        shape = (outputs, inputs, 3, 3)
+        drawn = self._rng.standard_normal(shape) * gain * np.sqrt(2 / (inputs * 9))
+        weight = self.graph.parameter(f"conv{self._count}.weight", drawn)
+        bias = self.graph.parameter(f"conv{self._count}.bias", np.zeros(outputs))
+        return self.graph.op("Conv", x, weight, bias, kernel_shape=(3, 3), pads=(1, 1, 1, 1))
+
+    def active(self, x: Tensor, inputs: int, outputs: int) -> Tensor:
+        """The same with a rectifier."""
+        return self.graph.op("Relu", self.conv(x, inputs, outputs))
+
+
+def cnn(layers: Layers, x: Tensor, width: int) -> Tensor:
+    """Five plain layers."""
+    x = layers.active(x, 3, width)
+    for _ in range(4):
+        x = layers.active(x, width, width)
+    return x
+
+
+def resnet(layers: Layers, x: Tensor, width: int) -> Tensor:
+    """Four residual blocks without normalisation (He et al. 2016; Lim et al. 2017, "EDSR")."""
+    x = layers.active(x, 3, width)
+    for _ in range(4):
+        x = x + layers.conv(layers.active(x, width, width), width, width, gain=0.3)
+    return x
+
+
+def unet(layers: Layers, x: Tensor, width: int) -> Tensor:
+    """Three levels (Ronneberger et al. 2015)."""
+    fine = layers.active(x, 3, width)
+    middle = layers.active(_halve(fine), width, 2 * width)
+    coarse = layers.active(_halve(middle), 2 * width, 3 * width)
+    coarse = layers.active(coarse, 3 * width, 2 * width)
+    middle = layers.active(_join(middle, _double(coarse)), 4 * width, width)
+    return layers.active(_join(fine, _double(middle)), 2 * width, width)
+
+
+@dataclass(frozen=True)
+class Student:
+    """A body, from RGB about zero to ``width`` channels of the same size."""
+
+    body: Callable[[Layers, Tensor, int], Tensor]
+    width: int
+    """The usual number of channels."""
+    multiple: int
+    """What the sides of its input must be a multiple of."""
+
+
+STUDENTS = {
+    "unet": Student(unet, width=16, multiple=4),
+    "resnet": Student(resnet, width=32, multiple=1),
+    "cnn": Student(cnn, width=32, multiple=1),
+}
 
 
 @dataclass(frozen=True)
 class Network:
-    """A student to be: which one, its enlargement and its number of channels."""
+    """A student with its enlargement and its number of channels.
+
+    Raises:
+        InvalidTraining: the student is unknown.
+    """
 
     kind: str
     scale: int = 1
-    width: int = 24
+    width: int = 0
+    """0: the student's usual number."""
 
-    def graph(self, size: tuple[int, int, int] | None, seed: int = 0) -> Graph:
-        """The forward graph with freshly drawn parameters.
+    def __post_init__(self) -> None:
+        if self.kind not in STUDENTS:
+            raise InvalidTraining(
+                f"unknown student {self.kind!r}: choose one of {', '.join(STUDENTS)}"
+            )
 
-        ``size`` is (n, h, w) of a training input, the sides multiples of :data:`MULTIPLE`; None
-        makes every size dynamic. Values: ``input``, ``target`` and ``output``, RGB in 0..1, the
-        output not clipped.
+    @property
+    def channels(self) -> int:
+        """Channels of its first layer."""
+        return self.width or STUDENTS[self.kind].width
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of a training input must be a multiple of."""
+        return STUDENTS[self.kind].multiple
+
+    def training_graph(self, size: tuple[int, int, int], seed: int) -> Graph:
+        """The graph for inputs of ``size`` (n, h, w), with freshly drawn parameters.
+
+        Values: ``input`` float32 [n, 3, h, w], ``target`` and ``output`` float32
+        [n, 3, h s, w s], all RGB in 0..1; the output is not clipped.
         """
         graph = Graph()
-        n, h, w = size or ("n", "h", "w")
-        x = graph.input("input", (n, 3, h, w))
-        if size:
-            graph.input("target", (n, 3, size[1] * self.scale, size[2] * self.scale))
-        layers = Layers(graph, np.random.default_rng(seed))
-        whole, picture = (None, x) if size else pad_to_multiple(x)
-        body = STUDENTS[self.kind](layers, picture - 0.5, self.width)
-        change = layers.conv(body, 3 * self.scale**2, gain=LAST_GAIN, activate=False)
-        skip = picture
-        if self.scale > 1:
-            change = graph.op("DepthToSpace", change, blocksize=self.scale, mode="CRD")
-            skip = enlarge(picture, self.scale)
-        made = skip + change
-        if whole is not None:
-            sides = graph.op("Mul", whole, integers([self.scale]))
-            made = graph.op("Slice", made, integers([0, 0]), sides, integers([2, 3]))
-        graph.op("Identity", made)
+        n, height, width = size
+        picture = graph.input("input", (n, 3, height, width))
+        graph.input("target", (n, 3, height * self.scale, width * self.scale))
+        graph.name(self._build(graph, picture, seed), "output")
         return graph
+
+    def model(self, weights: dict[str, Array], metadata: dict[str, str]) -> onnx.ModelProto:
+        """The trained network for pictures of any size.
+
+        ``input`` float32 [n, 3, h, w] to ``output`` float32 [n, 3, h s, w s], RGB in 0..1, clipped.
+        """
+        graph = Graph()
+        picture = graph.input("input", ("n", 3, "h", "w"))
+        sides = graph.op("Slice", graph.op("Shape", picture), integers([2]), integers([4]))
+        whole = _pad_to_multiple(picture, sides, self.multiple) if self.multiple > 1 else picture
+        made = graph.op("Clip", self._build(graph, whole, 0), 0.0, 1.0)
+        if self.multiple > 1:
+            ends = sides * integers([self.scale])
+            made = graph.op("Slice", made, integers([0, 0]), ends, integers([2, 3]))
+        for name, value in weights.items():
+            graph.parameters[name] = np.where(np.abs(value) < FINEST, 0, value).astype(np.float32)
+        shape = ("n", 3, "oh", "ow") if self.scale > 1 else ("n", 3, "h", "w")
+        return graph.model({"output": made}, shapes={"output": shape}, metadata=metadata)
+
+    def _build(self, graph: Graph, picture: Tensor, seed: int) -> Tensor:
+        layers = Layers(graph, seed)
+        body = STUDENTS[self.kind].body(layers, (picture - 0.5) * 4.0, self.channels)
+        change = layers.conv(body, self.channels, 3 * self.scale**2, gain=0.1) * CHANGE
+        if self.scale == 1:
+            return picture + change
+        return _enlarge(picture, self.scale) + _shuffle(change, self.scale)
+
+
+def _halve(x: Tensor) -> Tensor:
+    return x.graph.op("AveragePool", x, kernel_shape=(2, 2), strides=(2, 2))
+
+
+def _double(x: Tensor) -> Tensor:
+    scales = np.array([1, 1, 2, 2], np.float32)
+    return x.graph.op(
+        "Resize",
+        x,
+        None,
+        scales,
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+
+
+def _join(*xs: Tensor) -> Tensor:
+    return xs[0].graph.op("Concat", *xs, axis=1)
+
+
+def _shuffle(x: Tensor, scale: int) -> Tensor:
+    """Channels [colour, row, column] to pixels."""
+    return x.graph.op("DepthToSpace", x, blocksize=scale, mode="CRD")
+
+
+def _enlarge(picture: Tensor, scale: int) -> Tensor:
+    """Bicubic enlargement (Keys 1981, a = -1/2), a fixed filter for each of scale^2 phases."""
+    phases = [(phase + 0.5) / scale - 0.5 for phase in range(scale)]
+    rows = np.array([[_keys(tap - phase) for tap in range(-2, 3)] for phase in phases])
+    kernels = np.einsum("pi,qj->pqij", rows, rows).reshape(scale**2, 1, 5, 5)
+    weight = np.concatenate([kernels] * 3).astype(np.float32)
+    edged = picture.graph.op("Pad", picture, integers([0, 0, 2, 2, 0, 0, 2, 2]), mode="edge")
+    return _shuffle(picture.graph.op("Conv", edged, weight, kernel_shape=(5, 5), group=3), scale)
+
+
+def _keys(distance: float) -> float:
+    d = abs(distance)
+    if d <= 1:
+        return 1.5 * d**3 - 2.5 * d**2 + 1
+    return -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2 if d < 2 else 0.0
+
+
+def _pad_to_multiple(picture: Tensor, sides: Tensor, multiple: int) -> Tensor:
+    """Repeats the last row and column until both sides are multiples (1x1 pictures too)."""
+    graph = picture.graph
+    lacking = graph.op("Mod", -sides, integers([multiple]))
+    pads = graph.op("Concat", integers([0] * 6), lacking, axis=0)
+    return graph.op("Pad", picture, pads, mode="edge")

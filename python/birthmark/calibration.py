@@ -1,0 +1,292 @@
+"""What the owner measures on the model's own unmarked outputs before anything is published.
+
+The mark is a linear space of echo filters, one for each tone, and n directions in it (its
+coordinates) are used. A :class:`Calibration` holds how the n coordinates become gains, and how the
+statistics of pictures answer to them. It is frozen: it goes into the signed claim as bytes.
+
+All correlations here are normalised: rho[tone, orbit] = S[tone, orbit] / S[tone, energy], with S
+the integer statistics of ``cpp/contract/CONTRACT.md``, step 13.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from birthmark import _core
+from birthmark.errors import CouldNotJudge, InvalidArray, InvalidClaim
+
+FloatArray = npt.NDArray[np.float64]
+Sums = npt.NDArray[np.int64]
+Progress = Callable[[int, int, str], None]
+
+COORDINATES = 96
+TONE_FUNCTIONS = 8
+TILT = 0.25
+STRENGTH_LEVELS = 4.0
+RIDGE = 0.1
+
+_TONES, _ORBITS = _core.TONES, _core.ORBITS
+_MAGIC = b"BMCAL\x01"
+_HEADER = struct.Struct("<6sHHH")
+_LEVELS_PER_GAIN = 1 / (64 * 32768)
+_ORBIT_SCALE = 16
+_PROBE_CROPS = 64
+_CROP_PX = 192
+_FEWEST_CROPS = 24
+_PROBE_SEED = 3
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The frozen calibration of a mark: n coordinates, their gains and their response.
+
+    Attributes:
+        spread: float32 [orbits, tones, n]; gains of a mark = spread @ z.
+        offset: float32 [tones, orbits]; rho of unmarked outputs.
+        response: float32 [tones, orbits, n]; d rho / d z, measured in the published bytes.
+        precision: float32 [tones, orbits, orbits]; inverse covariance of rho over unmarked
+            outputs, for one crop's mean energy.
+        ridge: how strongly coordinates of weak response are held back (a fraction of the mean
+            information per coordinate).
+    """
+
+    spread: npt.NDArray[np.float32]
+    offset: npt.NDArray[np.float32]
+    response: npt.NDArray[np.float32]
+    precision: npt.NDArray[np.float32]
+    ridge: float
+
+    @property
+    def coordinates(self) -> int:
+        """Number n of coordinates."""
+        return int(self.spread.shape[2])
+
+    def gains(self, z: FloatArray) -> npt.NDArray[np.int16]:
+        """Gains int16 [orbits, tones] of the mark with coordinates ``z``: float [n], variance 1.
+
+        Where they would exceed the contract's bound they are scaled down together: the mark keeps
+        its direction and loses some strength.
+
+        Raises:
+            InvalidArray: ``z`` has another length.
+        """
+        if z.shape != (self.coordinates,):
+            raise InvalidArray(f"a mark of this calibration has {self.coordinates} coordinates")
+        gains = self.spread.astype(np.float64) @ z
+        largest = np.abs(gains).sum(axis=0).max()
+        # Rounding may add half a unit for each orbit.
+        gains *= min(1.0, (_core.TAP_SUM_MAX - _ORBITS) / largest) if largest > 0 else 1.0
+        return np.rint(gains).astype(np.int16)
+
+    def read(self, sums: Sums) -> FloatArray:
+        """Estimate the coordinates z from pooled statistics: float64 [n].
+
+        Generalised least squares: each tone's deviation of rho from the offset is weighted by its
+        precision and by the share of the texture's energy that the pictures hold in that tone,
+        so the estimate does not depend on how bright they are.
+
+        Args:
+            sums: int64 [tones, orbits + 1], summed over pictures.
+
+        Raises:
+            CouldNotJudge: the pictures hold no texture.
+        """
+        energy = sums[:, -1].astype(np.float64)
+        if energy.sum() <= 0:
+            raise CouldNotJudge("the pictures hold no texture to read a mark from")
+        share = energy / energy.sum()
+        held = share > 0
+        rho = np.zeros((_TONES, _ORBITS))
+        rho[held] = sums[held, :-1] / energy[held, None] * _ORBIT_SCALE
+        response = self.response.astype(np.float64)
+        weighted = np.einsum("ton,top->tpn", response, self.precision) * share[:, None, None]
+        information = np.einsum("tpn,tpm->nm", weighted, response)
+        information += (
+            self.ridge * np.trace(information) / self.coordinates * np.eye(self.coordinates)
+        )
+        deviation = np.where(held[:, None], rho - self.offset, 0.0)
+        return np.linalg.solve(information, np.einsum("tpn,tp->n", weighted, deviation))
+
+    def to_bytes(self) -> bytes:
+        """Serialise; the same calibration gives the same bytes."""
+        parts = [_HEADER.pack(_MAGIC, _ORBITS, _TONES, self.coordinates)]
+        parts.append(struct.pack("<f", self.ridge))
+        parts += [self.spread.astype("<f2").tobytes(), self.response.astype("<f2").tobytes()]
+        parts += [self.offset.astype("<f4").tobytes(), self.precision.astype("<f4").tobytes()]
+        return b"".join(parts)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Calibration:
+        """Read what :meth:`to_bytes` wrote.
+
+        Raises:
+            InvalidClaim: truncated, foreign, or made for another family of carriers.
+        """
+        if len(data) < _HEADER.size or data[:6] != _MAGIC:
+            raise InvalidClaim("the claim's calibration is not one of this version")
+        _, orbits, tones, n = _HEADER.unpack_from(data)
+        if (orbits, tones) != (_ORBITS, _TONES) or not 2 <= n <= orbits * tones:
+            raise InvalidClaim("the claim's calibration is for another family of carriers")
+        shapes = [
+            ("<f4", ()),
+            ("<f2", (orbits, tones, n)),
+            ("<f2", (tones, orbits, n)),
+            ("<f4", (tones, orbits)),
+            ("<f4", (tones, orbits, orbits)),
+        ]
+        at, arrays = _HEADER.size, []
+        for dtype, shape in shapes:
+            count = int(np.prod(shape))
+            size = count * np.dtype(dtype).itemsize
+            if at + size > len(data):
+                raise InvalidClaim("the claim's calibration is truncated")
+            array = np.frombuffer(data, dtype, count, at).reshape(shape).astype(np.float32)
+            if not np.isfinite(array).all():
+                raise InvalidClaim("the claim's calibration holds NaN or Inf")
+            arrays.append(array)
+            at += size
+        if at != len(data):
+            raise InvalidClaim("the claim's calibration has bytes too many")
+        ridge, spread, response, offset, precision = arrays
+        return cls(spread, offset, response, precision, float(ridge))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the serialised form, 64 hex digits."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+
+def calibrate(
+    outputs: Sequence[npt.NDArray[np.float32]],
+    *,
+    coordinates: int = COORDINATES,
+    progress: Progress | None = None,
+) -> Calibration:
+    """Measure a calibration on a model's own unmarked outputs.
+
+    Three steps. The Gram matrix of the carriers (an orbit's echo times a Chebyshev polynomial of
+    the tone) over the outputs gives coordinates in which equal steps cost nearly equal energy, the
+    stronger eigendirections a little more (energy to the power :data:`TILT`). The statistics of the
+    unmarked outputs give offset and precision. Then each of n orthogonal marks is embedded with
+    plus and with minus sign and half the difference of the statistics is taken: what is left is
+    the response to the mark in the published bytes, rounding and clipping included, free of the
+    pictures' own statistics.
+
+    Args:
+        outputs: float32 [3, h, w] in [0, 1], at least 24 crops' worth of 192 x 192 pixels.
+        coordinates: n, the number of directions used.
+        progress: called as (done, total, message).
+
+    Raises:
+        InvalidArray: not such arrays, or too few or too small.
+        CouldNotJudge: the outputs hold next to no texture.
+    """
+    crops = _crops(outputs)
+    probed = crops[:: max(1, len(crops) // _PROBE_CROPS)][:_PROBE_CROPS]
+    report = progress or (lambda done, total, message: None)
+    report(0, coordinates, "carriers")
+    spread = _spread(probed, coordinates)
+    plain = _core.Embedder(None)
+    sums = np.stack([_core.statistics(plain.embed(crop)) for crop in crops])
+    offset = _rho(sums.sum(axis=0))
+    precision = _precision(sums, offset)
+
+    basis, _ = np.linalg.qr(np.random.default_rng(_PROBE_SEED).standard_normal((coordinates,) * 2))
+    probes = basis * np.sqrt(coordinates)
+    draft = Calibration(
+        spread, offset, np.zeros((_TONES, _ORBITS, coordinates), np.float32), precision, RIDGE
+    )
+    response = np.zeros((_TONES, _ORBITS, coordinates))
+    for i, z in enumerate(probes):
+        report(i, coordinates, "response")
+        gains = draft.gains(z)
+        plus, minus = (_marked_rho(probed, sign * gains) for sign in (1, -1))
+        response += ((plus - minus) / 2)[:, :, None] * z / coordinates
+    report(coordinates, coordinates, "response")
+    # What is frozen is what will be used: rounded to the precision in which it is kept.
+    exact = Calibration(spread, offset, response.astype(np.float32), precision, RIDGE)
+    return Calibration.from_bytes(exact.to_bytes())
+
+
+def _crops(outputs: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
+    """Squares of 192 px side by side, from all pictures in turn so that any prefix is varied."""
+    by_picture = []
+    for picture in outputs:
+        if picture.dtype != np.float32 or picture.ndim != 3 or picture.shape[0] != 3:
+            raise InvalidArray("calibration needs float32 pictures [3, h, w]")
+        rows, columns = (side // _CROP_PX for side in picture.shape[1:])
+        by_picture.append(
+            [
+                np.ascontiguousarray(
+                    picture[:, y * _CROP_PX : (y + 1) * _CROP_PX, x * _CROP_PX : (x + 1) * _CROP_PX]
+                )
+                for y in range(rows)
+                for x in range(columns)
+            ]
+        )
+    most = max((len(c) for c in by_picture), default=0)
+    crops = [c[i] for i in range(most) for c in by_picture if i < len(c)]
+    if len(crops) < _FEWEST_CROPS:
+        raise InvalidArray(
+            f"calibration needs outputs that hold {_FEWEST_CROPS} squares of {_CROP_PX} px,"
+            f" not {len(crops)}: give more or larger pictures"
+        )
+    return crops
+
+
+def _spread(crops: list[npt.NDArray[np.float32]], n: int) -> npt.NDArray[np.float32]:
+    x = (2 * np.arange(_TONES) - (_TONES - 1)) / _TONES
+    tone_functions = np.cos(np.arange(TONE_FUNCTIONS)[:, None] * np.arccos(x))
+    size = TONE_FUNCTIONS * _ORBITS
+    if not 2 <= n <= size:
+        raise InvalidArray(f"a mark has 2 to {size} coordinates, not {n}")
+    gram = np.zeros((size, size))
+    pixels = 0
+    for crop in crops:
+        _, tone, orbits = _core.fields(crop)
+        flat = orbits.reshape(_ORBITS, -1).astype(np.float32) * np.float32(_LEVELS_PER_GAIN)
+        for t in np.unique(tone):
+            of_tone = flat[:, tone.reshape(-1) == t]
+            of_functions = np.outer(tone_functions[:, t], tone_functions[:, t])
+            gram += np.kron(of_functions, (of_tone @ of_tone.T).astype(np.float64))
+        pixels += tone.size
+    values, vectors = np.linalg.eigh(gram / pixels)
+    energy, directions = values[::-1][:n], vectors[:, ::-1][:, :n]
+    if energy[-1] <= 1e-6 * energy[0]:
+        raise CouldNotJudge("the outputs hold too little texture or too few tones to calibrate on")
+    amplitude = (energy / energy.mean()) ** (TILT / 2)
+    scale = STRENGTH_LEVELS / np.sqrt((amplitude**2).sum())
+    coefficients = (directions * (amplitude * scale / np.sqrt(energy))).reshape(
+        TONE_FUNCTIONS, _ORBITS, n
+    )
+    return np.einsum("kon,kt->otn", coefficients, tone_functions).astype(np.float32)
+
+
+def _rho(sums: Sums) -> npt.NDArray[np.float32]:
+    energy = np.maximum(sums[:, -1:].astype(np.float64), 1.0)
+    return (sums[:, :-1] / energy * _ORBIT_SCALE).astype(np.float32)
+
+
+def _precision(sums: Sums, offset: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Inverse covariance of rho in each tone over crops, drawn towards the tones' mean."""
+    energy = sums[:, :, -1].astype(np.float64)
+    deviation = sums[:, :, :-1] * float(_ORBIT_SCALE) - energy[:, :, None] * offset
+    total = energy.sum(axis=0)
+    covariance = np.einsum("cto,ctp->top", deviation, deviation)
+    covariance *= len(sums) / np.maximum(total, 1.0)[:, None, None] ** 2
+    mean = (covariance * total[:, None, None]).sum(axis=0) / total.sum()
+    floor = 0.02 * np.trace(mean) / _ORBITS * np.eye(_ORBITS)
+    return np.linalg.inv(0.8 * covariance + 0.2 * mean + floor).astype(np.float32)
+
+
+def _marked_rho(
+    crops: list[npt.NDArray[np.float32]], gains: npt.NDArray[np.int16]
+) -> npt.NDArray[np.float32]:
+    embedder = _core.Embedder(_core.write_mark(bytes(16), gains))
+    return _rho(np.sum([_core.statistics(embedder.embed(crop)) for crop in crops], axis=0))

@@ -1,0 +1,131 @@
+"""Suspect pictures -> statistics, pooled and each alone."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from birthmark import _core
+from birthmark.calibration import Calibration, FloatArray, Sums
+from birthmark.errors import CouldNotJudge, InvalidArray
+from birthmark.pictures import Picture, check_picture
+
+_ORBIT_LEVELS = 1 / (64 * 32768)
+_OUTLIER_LEVELS = 12.0
+
+
+@dataclass(frozen=True)
+class PictureStatistics:
+    """What one picture contributes. All that the blind test uses of it is ``sums``."""
+
+    name: str
+    sha256: str
+    """Of the decoded pixels (uint8 [h, w, 3], C order): the same picture twice counts once."""
+    height_px: int
+    width_px: int
+    sums: Sums
+    """int64 [tones, orbits + 1]."""
+
+
+@dataclass
+class Pool:
+    """Statistics of the pictures seen so far. Memory grows with their number, not their size."""
+
+    pictures: list[PictureStatistics] = field(default_factory=list)
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+    """Name and reason of what was left out."""
+
+    def add(self, name: str, picture: Picture) -> None:
+        """Measure a picture (uint8 [h, w, 3]); one seen before is rejected as a duplicate.
+
+        Raises:
+            InvalidArray: not such a picture.
+        """
+        check_picture(picture)
+        digest = pixels_sha256(picture)
+        if any(seen.sha256 == digest for seen in self.pictures):
+            self.rejected.append((name, "the same pixels as an earlier picture; counted once"))
+            return
+        height, width, _ = picture.shape
+        sums = _core.statistics(picture)
+        self.pictures.append(PictureStatistics(name, digest, height, width, sums))
+
+    def total(self) -> Sums:
+        """Sum over the pictures. Raises CouldNotJudge when there are none."""
+        if not self.pictures:
+            raise CouldNotJudge("no picture could be used")
+        total: Sums = np.sum([p.sums for p in self.pictures], axis=0, dtype=np.int64)
+        return total
+
+
+def pixels_sha256(picture: Picture) -> str:
+    """SHA-256 over height, width and pixels, hex."""
+    height, width, _ = picture.shape
+    header = height.to_bytes(4, "little") + width.to_bytes(4, "little")
+    return hashlib.sha256(header + np.ascontiguousarray(picture).tobytes()).hexdigest()
+
+
+@dataclass
+class Regression:
+    """Normal equations of the informed test: the suspect's deviation from M on M's own carriers.
+
+    For each tone, ``gram`` sums products of orbit echoes and ``projection`` sums echoes times the
+    deviation, both in grey levels.
+    """
+
+    gram: FloatArray = field(
+        default_factory=lambda: np.zeros((_core.TONES, _core.ORBITS, _core.ORBITS))
+    )
+    projection: FloatArray = field(default_factory=lambda: np.zeros((_core.TONES, _core.ORBITS)))
+
+    def add(self, suspect: Picture, own: Picture) -> None:
+        """Add one pair: the suspect's and the owner's unmarked output for the same input.
+
+        The deviation is the difference of the green-weighted luma less its local mean, so that a
+        suspect that is brighter or softer over wide areas does not drown the mark, and is cut at
+        12 levels, so that a suspect's few gross errors do not either.
+
+        Raises:
+            InvalidArray: the two differ in size.
+        """
+        if suspect.shape != own.shape:
+            raise InvalidArray(
+                f"the suspect answers with {suspect.shape[1]} x {suspect.shape[0]} px where the"
+                f" owner's model gives {own.shape[1]} x {own.shape[0]} px"
+            )
+        import cv2
+
+        deviation = _luma(suspect) - _luma(own)
+        deviation -= cv2.GaussianBlur(deviation, (0, 0), 2.0)
+        np.clip(deviation, -_OUTLIER_LEVELS, _OUTLIER_LEVELS, out=deviation)
+        _, tone, orbits = _core.fields(own)
+        echoes = orbits.reshape(_core.ORBITS, -1).astype(np.float32) * np.float32(_ORBIT_LEVELS)
+        tone, deviation = tone.reshape(-1), deviation.reshape(-1)
+        for t in np.unique(tone):
+            held = tone == t
+            of_tone = echoes[:, held]
+            self.gram[t] += of_tone @ of_tone.T
+            self.projection[t] += of_tone @ deviation[held]
+
+    def read(self, calibration: Calibration) -> FloatArray:
+        """Estimate the coordinates z of the suspect's mark: float64 [n].
+
+        Raises:
+            CouldNotJudge: the suspect's outputs equal the owner's, or hold no texture.
+        """
+        spread = calibration.spread.astype(np.float64)
+        information = np.einsum("otn,top,ptm->nm", spread, self.gram, spread, optimize=True)
+        projection = np.einsum("otn,to->n", spread, self.projection)
+        if np.trace(information) <= 0 or not projection.any():
+            raise CouldNotJudge("the suspect's outputs tell nothing about a mark")
+        n = calibration.coordinates
+        information += 1e-3 * np.trace(information) / n * np.eye(n)
+        return np.linalg.solve(information, projection)
+
+
+def _luma(picture: Picture) -> npt.NDArray[np.float32]:
+    weights = np.array([0.299, 0.587, 0.114], np.float32)
+    return (picture.astype(np.float32) @ weights).astype(np.float32)

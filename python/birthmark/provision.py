@@ -1,0 +1,104 @@
+"""Key and claim -> the mark: folded gains that a device needs, and nothing that names the owner."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from birthmark import _core, payload
+from birthmark.calibration import Calibration
+from birthmark.claim import Claim
+from birthmark.errors import InvalidClaim, InvalidMarkFile
+from birthmark.files import StrPath, write_atomically
+from birthmark.keys import MarkKey, OwnerKey
+
+_MAX_MARK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, repr=False)
+class Mark:
+    """A mark file's content: what :class:`birthmark.Embedder` puts on pictures.
+
+    It holds neither key nor payload in the clear; whoever has it can mark pictures with it, so it
+    belongs on the owner's devices only.
+    """
+
+    data: bytes
+
+    def __post_init__(self) -> None:
+        """Check the content. Raises InvalidMarkFile."""
+        _core.read_mark(self.data)
+
+    def __repr__(self) -> str:
+        """Show the public id only."""
+        return f"Mark(id={self.id})"
+
+    @property
+    def id(self) -> str:
+        """Public name of the claim that it belongs to, 32 hex digits (:func:`mark_id`)."""
+        identity, _ = _core.read_mark(self.data)
+        return identity.hex()
+
+    def save(self, path: StrPath) -> None:
+        """Write the mark file atomically, readable by its owner only (mode 0600).
+
+        Raises:
+            OutputExists, OSError: as :func:`birthmark.files.write_atomically`.
+        """
+        write_atomically(path, self.data, mode=0o600)
+
+    @classmethod
+    def load(cls, path: StrPath) -> Mark:
+        """Read a mark file.
+
+        Raises:
+            InvalidMarkFile: missing, truncated, damaged, foreign, or for another contract version.
+        """
+        try:
+            with open(path, "rb") as stream:
+                data = stream.read(_MAX_MARK_BYTES)
+            return cls(data)
+        except OSError as error:
+            raise InvalidMarkFile(f"{path}: {error.strerror}") from error
+        except InvalidMarkFile as error:
+            raise InvalidMarkFile(f"{Path(path)}: {error}") from None
+
+
+def mark_id(claim: Claim) -> bytes:
+    """Public name of a claim's mark: 16 bytes of SHA-256 over a label and the claim's digest."""
+    return hashlib.sha256(b"birthmark mark id\0" + claim.digest).digest()[:16]
+
+
+def claimed_chips(key: MarkKey, claim: Claim, n: int) -> payload.Chips:
+    """The n chips that the claim's mark carries: its payload's codeword times the key's pad."""
+    return payload.chips(claim.payload_bits(payload.DEFAULT_BITS), key, n)
+
+
+def rotation(key: MarkKey, n: int) -> npt.NDArray[np.float64]:
+    """The key's Haar-random rotation from chips to coordinates, float64 [n, n]."""
+    return key.rotation("coordinates", n)
+
+
+def provision(key: OwnerKey, claim: Claim) -> Mark:
+    """Make the mark of a claim.
+
+    Chips (payload under the key's pad) are turned by the key's rotation into coordinates, and the
+    claim's calibration folds these into one gain for each orbit and tone.
+
+    Raises:
+        InvalidClaim: the claim's signature does not hold or is another owner's, or its calibration
+            is for another family of carriers.
+    """
+    claim.verify(key.public_key)
+    calibration = Calibration.from_bytes(claim.calibration)
+    mark_key = key.mark_key(claim.digest)
+    n = calibration.coordinates
+    z = rotation(mark_key, n) @ claimed_chips(mark_key, claim, n)
+    gains = calibration.gains(z)
+    if not gains.any():
+        raise InvalidClaim("the claim's calibration gives an empty mark")
+    return Mark(_core.write_mark(mark_id(claim), gains))

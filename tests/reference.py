@@ -1,0 +1,164 @@
+"""The mark's arithmetic in plain numpy, written from cpp/contract/CONTRACT.md and nothing else.
+
+Slow and plain on purpose: whole pictures in 64-bit integers, one function for each step of the
+contract. Every kernel must give the same integers, and so the same published bytes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+Gains = npt.NDArray[np.int16]
+Picture = npt.NDArray[np.float32] | Bytes  # float32 [3, h, w] or uint8 [h, w, 3]
+
+K9 = (1, 4, 8, 12, 14, 12, 8, 4, 1)
+K15 = (1, 2, 3, 4, 5, 6, 7, 8, 7, 6, 5, 4, 3, 2, 1)
+TONES = 16
+ORBITS = [(i, j) for i in range(1, 6) for j in range(i + 1) if i * i + j * j <= 32]
+TAP_SUM_MAX = 60000
+
+# How far a pixel's echo can see: the farthest tap, then each filter's reach.
+TAP_REACH = 10
+K15_REACH = 7
+K9_REACH = 4
+REACH = TAP_REACH + K15_REACH + K9_REACH
+
+
+def mul_round_15(a: Ints, b: Ints) -> Ints:
+    """`a * b / 2^15`, rounded to nearest, ties upwards."""
+    return (a * b + 2**14) >> 15
+
+
+def crop(field: Ints, margin: int) -> Ints:
+    """`field` without `margin` pixels on each side."""
+    height, width = field.shape
+    return field[margin : height - margin, margin : width - margin]
+
+
+def load(x: Picture) -> Ints:
+    """Step 1: `v_q6` [h, w, 3]."""
+    if x.dtype == np.uint8:
+        return 64 * x.astype(np.int64)
+    if x.dtype != np.float32 or not np.isfinite(x).all():
+        raise ValueError("a picture is uint8 or finite float32")
+    scaled = np.minimum(np.maximum(x, np.float32(0)), np.float32(1)) * np.float32(16320)
+    rounded = scaled + np.float32(0.5)
+    assert rounded.dtype == np.float32
+    return np.stack(np.trunc(rounded).astype(np.int64), axis=-1)
+
+
+def luma(v_q6: Ints) -> Ints:
+    """Step 3: centred luma `y_q2` [h, w]."""
+    weighted = mul_round_15(v_q6, np.array([9798, 19235, 3735]))
+    luma_q6: Ints = np.sum(weighted, axis=-1)
+    return ((luma_q6 + 8) >> 4) - 512
+
+
+def continued(y_q2: Ints) -> Ints:
+    """Step 4: the picture's luma with `REACH` pixels of the infinite plane on each side."""
+    return np.pad(y_q2, REACH, mode="edge")
+
+
+def smooth(field: Ints, kernel: tuple[int, ...]) -> Ints:
+    """`kernel` in both directions, where all its taps lie inside `field`."""
+    height, width = field.shape
+    rows, columns = height - len(kernel) + 1, width - len(kernel) + 1
+    across = np.zeros((height, columns), np.int64)
+    for k, weight in enumerate(kernel):
+        across += weight * field[:, k : k + columns]
+    both = np.zeros((rows, columns), np.int64)
+    for k, weight in enumerate(kernel):
+        both += weight * across[k : k + rows]
+    return both
+
+
+def texture(y_q2: Ints, low: Ints) -> Ints:
+    """Step 5: texture `b_q6`, where `low` is known."""
+    return (4096 * crop(y_q2, K9_REACH) - low + 128) >> 8
+
+
+def tone(low: Ints) -> Ints:
+    """Step 6: 0 (black) to 15 (white)."""
+    return (low + 2**21) >> 18
+
+
+def activity(b_q6: Ints) -> Ints:
+    """Step 7: smoothed magnitude of the texture `act_q14`, where it is known."""
+    return smooth((np.abs(b_q6) + 8) >> 4, K15)
+
+
+def normalised_texture(b_q6: Ints, act_q14: Ints) -> Ints:
+    """Step 8: texture `w` relative to the texture around it, where that is known."""
+    above = crop(b_q6, K15_REACH).astype(np.float32) * np.float32(524288)
+    below = act_q14.astype(np.float32) + np.float32(98304)
+    ratio = above / below
+    assert ratio.dtype == np.float32
+    limited = np.minimum(np.maximum(ratio, np.float32(-2047)), np.float32(2047))
+    return np.trunc(limited).astype(np.int64)
+
+
+def orbit_taps(i: int, j: int) -> set[tuple[int, int]]:
+    """Step 9: the distinct taps (dx, dy) of the orbit of (i, j)."""
+    return {
+        (2 * sign_x * x, 2 * sign_y * y)
+        for x, y in ((i, j), (j, i))
+        for sign_x in (1, -1)
+        for sign_y in (1, -1)
+    }
+
+
+def orbit_sums(w: Ints) -> Ints:
+    """Step 9: `t_o` [orbits, h, w], where all taps are known."""
+    height, width = crop(w, TAP_REACH).shape
+    sums = np.zeros((len(ORBITS), height, width), np.int64)
+    for o, (i, j) in enumerate(ORBITS):
+        for dx, dy in orbit_taps(i, j):
+            top, left = TAP_REACH + dy, TAP_REACH + dx
+            sums[o] += w[top : top + height, left : left + width]
+    return sums
+
+
+def fields(picture: Picture) -> tuple[Ints, Ints, Ints]:
+    """Steps 1 to 9: `w` [h, w], tone [h, w] and `t_o` [orbits, h, w] over the picture."""
+    y_q2 = continued(luma(load(picture)))
+    low = smooth(y_q2, K9)
+    b_q6 = texture(y_q2, low)
+    w = normalised_texture(b_q6, activity(b_q6))
+    return crop(w, TAP_REACH), crop(tone(low), TAP_REACH + K15_REACH), orbit_sums(w)
+
+
+def residual(tones: Ints, sums: Ints, gains: Gains) -> Ints:
+    """Steps 10 and 11: `r_q6` [h, w] of a mark with gains [orbits, tones]."""
+    g = gains.astype(np.int64)
+    echo = np.zeros(tones.shape, np.int64)
+    for o in range(len(ORBITS)):
+        echo += mul_round_15(sums[o], g[o][tones])
+    return np.clip(echo, -128, 128)
+
+
+def plain(x: Picture) -> Bytes:
+    """Step 2: what is published without a mark, uint8 [h, w, 3]."""
+    return ((load(x) + 32) >> 6).astype(np.uint8)
+
+
+def published(x: Picture, gains: Gains) -> Bytes:
+    """Step 12: what is published with a mark, uint8 [h, w, 3]."""
+    _, tones, sums = fields(x)
+    r_q6 = residual(tones, sums, gains)
+    value: Ints = np.clip((load(x) + r_q6[..., None] + 32) >> 6, 0, 255)
+    return value.astype(np.uint8)
+
+
+def statistics(picture: Picture) -> Ints:
+    """Step 13: `S` [tones, orbits + 1] of a suspect picture."""
+    w, tones, sums = fields(picture)
+    result = np.zeros((TONES, len(ORBITS) + 1), np.int64)
+    for value in range(TONES):
+        here = tones == value
+        for o in range(len(ORBITS)):
+            result[value, o] = np.sum(w[here] * (sums[o][here] >> 4))
+        result[value, len(ORBITS)] = np.sum(w[here] * w[here])
+    return result
