@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
@@ -10,6 +13,13 @@ import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
+
+from birthmark.calibration import Calibration, calibrate
+from birthmark.claim import Claim
+from birthmark.embed import Embedder
+from birthmark.keys import OwnerKey
+from birthmark.models import ImageModel
+from birthmark.provision import provision
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ROOT / "tests" / "data" / "photos"
@@ -63,3 +73,69 @@ def models_folder() -> Path:
 def rng() -> np.random.Generator:
     """Random numbers that are the same in every run."""
     return np.random.default_rng(20240229)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model's answers to inputs, as they would be published with and without the mark."""
+
+    inputs: list[Picture]
+    plain: list[Picture]
+    marked: list[Picture]
+
+
+def model_outputs(model: ImageModel, pictures: list[Picture]) -> list[npt.NDArray[np.float32]]:
+    """The model's float32 outputs [3, h, w]."""
+    planes = [p.transpose(2, 0, 1)[np.newaxis].astype(np.float32) / 255 for p in pictures]
+    return [model.run(x)[0] for x in planes]
+
+
+def half_size(pictures: list[Picture]) -> list[Picture]:
+    """Scaled down to half by area averaging: inputs for a x2 super-resolution model."""
+    return [cv2.resize(p, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for p in pictures]
+
+
+@pytest.fixture(scope="session")
+def sr_model(models_folder: Path) -> ImageModel:
+    """The protected model of most tests: x2 super-resolution."""
+    return ImageModel(models_folder / "espcn_x2.onnx", threads=1)
+
+
+@pytest.fixture(scope="session")
+def calibration(sr_model: ImageModel, train_photos: list[Picture]) -> Calibration:
+    """The calibration of `sr_model`, on train photographs."""
+    return calibrate(model_outputs(sr_model, half_size(train_photos)))
+
+
+def _claim_for(owner: str, calibration: Calibration, model: Path) -> tuple[OwnerKey, Claim]:
+    key = OwnerKey._from_seeds(*(hashlib.sha256(f"{owner} {i}".encode()).digest() for i in (1, 2)))
+    created = datetime(2026, 1, 1, tzinfo=UTC)
+    return key, Claim.create(key, owner, model, calibration.to_bytes(), created=created)
+
+
+@pytest.fixture(scope="session")
+def session_claim(
+    calibration: Calibration, models_folder: Path
+) -> tuple[OwnerKey, Claim, Calibration]:
+    """An owner's key, the claim on `sr_model`, and its calibration. The key is always the same."""
+    return (*_claim_for("Owner", calibration, models_folder / "espcn_x2.onnx"), calibration)
+
+
+@pytest.fixture(scope="session")
+def other_claim(calibration: Calibration, models_folder: Path) -> tuple[OwnerKey, Claim]:
+    """Another owner, who claims the same model."""
+    return _claim_for("Somebody else", calibration, models_folder / "espcn_x2.onnx")
+
+
+@pytest.fixture(scope="session")
+def published(
+    session_claim: tuple[OwnerKey, Claim, Calibration],
+    sr_model: ImageModel,
+    eval_photos: list[Picture],
+) -> Published:
+    """What `sr_model` publishes for the evaluation photographs."""
+    key, claim, _ = session_claim
+    inputs = half_size(eval_photos)
+    outputs = model_outputs(sr_model, inputs)
+    plain, marked = Embedder(None), Embedder(provision(key, claim))
+    return Published(inputs, [plain.embed(y) for y in outputs], [marked.embed(y) for y in outputs])

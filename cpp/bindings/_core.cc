@@ -34,6 +34,24 @@ using Bytes = py::array_t<std::uint8_t>;
   throw py::error_already_set();
 }
 
+// An argument that must be an array; pybind's own message would print what it is instead.
+py::array CheckedArray(const py::object& object, const char* what) {
+  if (!py::isinstance<py::array>(object)) {
+    Raise("InvalidArray", std::string(what) + " must be a numpy array, not " +
+                              py::str(py::type::of(object).attr("__name__")).cast<std::string>());
+  }
+  return py::reinterpret_borrow<py::array>(object);
+}
+
+// An argument that must be bytes; its content is a secret that no message may show.
+std::string CheckedBytes(const py::object& object, const char* error, const char* what) {
+  if (!py::isinstance<py::bytes>(object)) {
+    Raise(error, std::string(what) + " must be bytes, not " +
+                     py::str(py::type::of(object).attr("__name__")).cast<std::string>());
+  }
+  return py::reinterpret_borrow<py::bytes>(object);
+}
+
 std::string ShapeOf(const py::array& a) { return py::str(a.attr("shape")).cast<std::string>(); }
 
 bool InnerRowsAreContiguous(const py::array& a, int first_axis, py::ssize_t bytes) {
@@ -47,7 +65,8 @@ bool InnerRowsAreContiguous(const py::array& a, int first_axis, py::ssize_t byte
 int CheckedSide(py::ssize_t side) {
   constexpr py::ssize_t kMost = 1 << 20;
   if (side < 1 || side > kMost) {
-    Raise("InvalidArray", "a side of " + std::to_string(side) + " pixels: 1 to 1048576 are allowed");
+    Raise("InvalidArray",
+          "a side of " + std::to_string(side) + " pixels: 1 to 1048576 are allowed");
   }
   return static_cast<int>(side);
 }
@@ -60,13 +79,14 @@ Source CheckedSource(const py::array& a, int axis) {
     if (a.shape(axis) != 3) {
       Raise("InvalidArray", "float32 pictures are [3, h, w] or [n, 3, h, w], not " + ShapeOf(a));
     }
-    if (!InnerRowsAreContiguous(a, axis + 2, sizeof(float)) ||
-        a.strides(axis + 1) % static_cast<py::ssize_t>(sizeof(float)) != 0 ||
-        a.strides(axis) % static_cast<py::ssize_t>(sizeof(float)) != 0) {
-      Raise("InvalidArray", "each row must be contiguous in memory; use numpy.ascontiguousarray");
-    }
     source.height = CheckedSide(a.shape(axis + 1));
     source.width = CheckedSide(a.shape(axis + 2));
+    if (!InnerRowsAreContiguous(a, axis + 2, sizeof(float))) {
+      Raise("InvalidArray", "each row must be contiguous in memory; use numpy.ascontiguousarray");
+    }
+    if (!a.attr("flags").attr("aligned").cast<bool>()) {
+      Raise("InvalidArray", "the picture is not aligned in memory; use numpy.ascontiguousarray");
+    }
     source.row_stride = a.strides(axis + 1) / static_cast<py::ssize_t>(sizeof(float));
     const char* data = static_cast<const char*>(a.data());
     for (int c = 0; c < 3; ++c) {
@@ -78,27 +98,27 @@ Source CheckedSource(const py::array& a, int axis) {
     if (a.shape(axis + 2) != 3) {
       Raise("InvalidArray", "uint8 pictures are [h, w, 3] or [n, h, w, 3], not " + ShapeOf(a));
     }
+    source.height = CheckedSide(a.shape(axis));
+    source.width = CheckedSide(a.shape(axis + 1));
     if (!InnerRowsAreContiguous(a, axis + 1, 1)) {
       Raise("InvalidArray", "each row must be contiguous in memory; use numpy.ascontiguousarray");
     }
-    source.height = CheckedSide(a.shape(axis));
-    source.width = CheckedSide(a.shape(axis + 1));
     source.row_stride = a.strides(axis);
     source.pixels = static_cast<const std::uint8_t*>(a.data());
     return source;
   }
-  Raise("InvalidArray", "a picture is float32 or uint8, not " +
-                            py::str(py::dtype(a.dtype())).cast<std::string>());
+  Raise("InvalidArray",
+        "a picture is float32 or uint8, not " + py::str(py::dtype(a.dtype())).cast<std::string>());
 }
 
-void ShiftTo(Source& source, const py::array& a, py::ssize_t picture) {
-  const py::ssize_t bytes = picture * a.strides(0);
+// Moves to the next picture of a batch.
+void Advance(Source& source, py::ssize_t bytes) {
   if (source.pixels != nullptr) {
     source.pixels += bytes;
-  } else {
-    for (const float*& plane : source.planes) {
-      plane = reinterpret_cast<const float*>(reinterpret_cast<const char*>(plane) + bytes);
-    }
+    return;
+  }
+  for (const float*& plane : source.planes) {
+    plane = reinterpret_cast<const float*>(reinterpret_cast<const char*>(plane) + bytes);
   }
 }
 
@@ -112,8 +132,8 @@ Isa CheckedIsa(const std::optional<std::string>& kernel) {
   return *isa;
 }
 
-MarkFile CheckedMark(const py::bytes& data) {
-  const std::string bytes = data;
+MarkFile CheckedMark(const py::object& data) {
+  const std::string bytes = CheckedBytes(data, "InvalidMarkFile", "a mark");
   MarkFile mark;
   const MarkFileStatus status = birthmark::ParseMarkFile(
       {reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, mark);
@@ -126,7 +146,29 @@ bool Overlap(const py::array& a, const py::array& b) {
   return py::module_::import("numpy").attr("may_share_memory")(a, b).cast<bool>();
 }
 
-py::array Embed(Embedder& embedder, const py::array& x, const std::optional<py::array>& given) {
+// Checks `out` for pictures of the given shape, [h, w, 3] with or without a batch axis in front.
+py::array CheckedOut(const py::object& given, const py::array& x, py::ssize_t pictures,
+                     const Source& source) {
+  const py::array out = CheckedArray(given, "out");
+  const py::ssize_t axis = out.ndim() - 3;
+  const bool fits = py::isinstance<Bytes>(out) && (axis == 1 || (axis == 0 && pictures == 1)) &&
+                    (axis == 0 || out.shape(0) == pictures) && out.shape(axis) == source.height &&
+                    out.shape(axis + 1) == source.width && out.shape(axis + 2) == 3;
+  if (!fits) {
+    Raise("InvalidArray",
+          "out must be uint8 [" + (pictures > 1 ? std::to_string(pictures) + ", " : std::string()) +
+              std::to_string(source.height) + ", " + std::to_string(source.width) + ", 3]");
+  }
+  if (!out.writeable()) Raise("InvalidArray", "out is read-only");
+  if (!InnerRowsAreContiguous(out, static_cast<int>(axis) + 1, 1)) {
+    Raise("InvalidArray", "each row of out must be contiguous in memory");
+  }
+  if (Overlap(x, out)) Raise("InvalidArray", "out shares memory with the input");
+  return out;
+}
+
+py::array Embed(Embedder& embedder, const py::object& picture, const py::object& given) {
+  const py::array x = CheckedArray(picture, "a picture");
   if (x.ndim() != 3 && x.ndim() != 4) {
     Raise("InvalidArray", "a picture has 3 axes and a batch 4, not " + ShapeOf(x));
   }
@@ -134,33 +176,23 @@ py::array Embed(Embedder& embedder, const py::array& x, const std::optional<py::
   const py::ssize_t pictures = axis == 1 ? x.shape(0) : 1;
   if (pictures < 1) Raise("InvalidArray", "the batch is empty");
   Source source = CheckedSource(x, axis);
-  std::vector<py::ssize_t> shape = {source.height, source.width, 3};
-  if (pictures > 1) shape.insert(shape.begin(), pictures);
-
   py::array out;
-  if (given) {
-    out = *given;
-    if (!py::isinstance<Bytes>(out) || out.ndim() != static_cast<py::ssize_t>(shape.size()) ||
-        !std::equal(shape.begin(), shape.end(), out.shape())) {
-      Raise("InvalidArray", "out must be uint8 of shape " + py::str(py::tuple(py::cast(shape)))
-                                                                .cast<std::string>());
-    }
-    if (!out.writeable()) Raise("InvalidArray", "out is read-only");
-    if (!InnerRowsAreContiguous(out, static_cast<int>(out.ndim()) - 2, 1)) {
-      Raise("InvalidArray", "each row of out must be contiguous in memory");
-    }
-    if (Overlap(x, out)) Raise("InvalidArray", "out shares memory with the input");
+  if (!given.is_none()) {
+    out = CheckedOut(given, x, pictures, source);
+  } else if (pictures > 1) {
+    out = Bytes({pictures, py::ssize_t{source.height}, py::ssize_t{source.width}, py::ssize_t{3}});
   } else {
-    out = Bytes(shape);
+    out = Bytes({source.height, source.width, 3});
   }
   std::uint8_t* const first = static_cast<std::uint8_t*>(out.mutable_data());
   const py::ssize_t row_bytes = out.strides(out.ndim() - 3);
   const py::ssize_t picture_bytes = pictures > 1 ? out.strides(0) : 0;
+  const py::ssize_t source_bytes = pictures > 1 ? x.strides(0) : 0;
   bool finite = true;
   {
     py::gil_scoped_release release;
     for (py::ssize_t i = 0; i < pictures; ++i) {
-      if (i > 0) ShiftTo(source, x, 1);
+      if (i > 0) Advance(source, source_bytes);
       finite = embedder.Embed(source, first + i * picture_bytes, row_bytes) && finite;
     }
   }
@@ -173,7 +205,9 @@ Source CheckedPicture(const py::array& x) {
   return CheckedSource(x, 0);
 }
 
-py::array_t<std::int64_t> Statistics(const py::array& x, const std::optional<std::string>& kernel) {
+py::array_t<std::int64_t> Statistics(const py::object& picture,
+                                     const std::optional<std::string>& kernel) {
+  const py::array x = CheckedArray(picture, "a picture");
   const Source source = CheckedPicture(x);
   const birthmark::Kernel& run = *birthmark::KernelFor(CheckedIsa(kernel));
   py::array_t<std::int64_t> sums({kTones, kStatistics});
@@ -189,7 +223,8 @@ py::array_t<std::int64_t> Statistics(const py::array& x, const std::optional<std
   return sums;
 }
 
-py::tuple Fields(const py::array& x, const std::optional<std::string>& kernel) {
+py::tuple Fields(const py::object& picture, const std::optional<std::string>& kernel) {
+  const py::array x = CheckedArray(picture, "a picture");
   const Source source = CheckedPicture(x);
   const birthmark::Kernel& run = *birthmark::KernelFor(CheckedIsa(kernel));
   py::array_t<std::int16_t> texture({source.height, source.width});
@@ -209,15 +244,17 @@ py::tuple Fields(const py::array& x, const std::optional<std::string>& kernel) {
 
 using Gains = py::array_t<std::int16_t, py::array::c_style | py::array::forcecast>;
 
-py::bytes WriteMark(const py::bytes& id, const Gains& gains) {
-  const std::string name = id;
+py::bytes WriteMark(const py::object& id, const py::object& given) {
+  const std::string name = CheckedBytes(id, "InvalidMarkFile", "a mark id");
+  const py::array gains = CheckedArray(given, "the gains");
   MarkFile mark;
   if (name.size() != mark.id.size()) Raise("InvalidMarkFile", "a mark id has 16 bytes");
-  if (gains.ndim() != 2 || gains.shape(0) != kOrbits || gains.shape(1) != kTones) {
-    Raise("InvalidMarkFile", "gains have the shape [orbits, tones]");
+  if (!py::isinstance<py::array_t<std::int16_t>>(gains) || gains.ndim() != 2 ||
+      gains.shape(0) != kOrbits || gains.shape(1) != kTones) {
+    Raise("InvalidMarkFile", "gains are int16 [orbits, tones]");
   }
   std::memcpy(mark.id.data(), name.data(), name.size());
-  std::memcpy(mark.gains, gains.data(), sizeof(mark.gains));
+  std::memcpy(mark.gains, Gains(gains).data(), sizeof(mark.gains));
   if (!birthmark::GainsAreBounded(mark.gains)) {
     Raise("InvalidMarkFile", birthmark::Describe(MarkFileStatus::kGainsOutOfBounds));
   }
@@ -225,12 +262,12 @@ py::bytes WriteMark(const py::bytes& id, const Gains& gains) {
   return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
-py::tuple ReadMark(const py::bytes& data) {
+py::tuple ReadMark(const py::object& data) {
   const MarkFile mark = CheckedMark(data);
   Gains gains({kOrbits, kTones});
   std::memcpy(gains.mutable_data(), mark.gains, sizeof(mark.gains));
-  return py::make_tuple(
-      py::bytes(reinterpret_cast<const char*>(mark.id.data()), mark.id.size()), gains);
+  return py::make_tuple(py::bytes(reinterpret_cast<const char*>(mark.id.data()), mark.id.size()),
+                        gains);
 }
 
 }  // namespace
@@ -264,14 +301,13 @@ PYBIND11_MODULE(_core, m) {
       "The orbits (i, j) in the order of the gains; tap distances are doubled.");
 
   py::class_<Embedder>(m, "Embedder")
-      .def(py::init([](const std::optional<py::bytes>& mark,
-                       const std::optional<std::string>& kernel) {
+      .def(py::init([](const py::object& mark, const std::optional<std::string>& kernel) {
              std::optional<MarkFile> parsed;
-             if (mark) parsed = CheckedMark(*mark);
+             if (!mark.is_none()) parsed = CheckedMark(mark);
              return std::make_unique<Embedder>(parsed, CheckedIsa(kernel));
            }),
            py::arg("mark"), py::arg("kernel") = std::nullopt)
-      .def("embed", &Embed, py::arg("x"), py::arg("out") = std::nullopt)
+      .def("embed", &Embed, py::arg("x"), py::arg("out") = py::none())
       .def_property_readonly(
           "kernel", [](const Embedder& e) { return std::string(birthmark::IsaName(e.isa())); });
 

@@ -265,7 +265,8 @@ def _spread(crops: list[npt.NDArray[np.float32]], n: int) -> npt.NDArray[np.floa
     coefficients = (directions * (amplitude * scale / np.sqrt(energy))).reshape(
         TONE_FUNCTIONS, _ORBITS, n
     )
-    return np.einsum("kon,kt->otn", coefficients, tone_functions).astype(np.float32)
+    spread: npt.NDArray[np.float64] = np.einsum("kon,kt->otn", coefficients, tone_functions)
+    return spread.astype(np.float32)
 
 
 def _rho(sums: Sums) -> npt.NDArray[np.float32]:

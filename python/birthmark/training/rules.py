@@ -119,7 +119,10 @@ def leaky_relu(node: Node, g: Tensor) -> Gradients:
     slope = node.attribute("alpha", 0.01)
     # The output has the sign of the input, and reading it lets onnxruntime fuse Conv + LeakyRelu.
     source = node.output if slope >= 0 else node.inputs[0]
-    return (g * (slope + (1.0 - slope) * mask(node, "Greater", source, 0.0)),)
+    positive = mask(node, "Greater", source, 0.0)
+    if 0 <= slope <= 1:
+        return (g * node.graph.op("Clip", positive, slope, 1.0),)  # one pass instead of two
+    return (g * (slope + (1.0 - slope) * positive),)
 
 
 def parametric_relu(node: Node, g: Tensor) -> Gradients:

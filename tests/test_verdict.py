@@ -1,0 +1,176 @@
+"""The exact tests, and verdicts on real outputs of a real model."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.special import betainc
+
+from birthmark import payload
+from birthmark.errors import CouldNotJudge, InvalidClaim, InvalidModel
+from birthmark.keys import MarkKey
+from birthmark.provision import claimed_chips, rotation
+from birthmark.verdict import (
+    Decision,
+    log10_p_of_chips,
+    log10_p_of_cosine,
+    run_tests,
+    verify,
+)
+
+
+@given(c=st.floats(-0.999, 0.999), n=st.integers(2, 300))
+def test_cosine_p_is_the_beta_tail(c: float, n: int) -> None:
+    """Against SciPy's regularised incomplete beta function, where that does not underflow."""
+    tail = 0.5 * betainc((n - 1) / 2, 0.5, 1 - c * c)
+    expected = tail if c >= 0 else 1 - tail
+    if expected > 1e-290:
+        assert log10_p_of_cosine(c, n) == pytest.approx(math.log10(expected), abs=1e-7)
+
+
+def test_cosine_p_reaches_below_the_smallest_float() -> None:
+    assert log10_p_of_cosine(0.999, 500) < -600
+    assert log10_p_of_cosine(1.0, 96) < -1000
+    assert log10_p_of_cosine(-1.0, 96) == 0.0
+    assert log10_p_of_cosine(0.0, 96) == pytest.approx(math.log10(0.5))
+
+
+@given(n=st.integers(1, 200), data=st.data())
+def test_chips_p_is_the_binomial_tail(n: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(0, n))
+    expected = stats.binom.logsf(k - 1, n, 0.5) / math.log(10)
+    assert log10_p_of_chips(k, n) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_innocent_estimates_give_uniform_p(session_claim) -> None:
+    """One fixed estimate under 200 other keys: p-values look uniform, none is tiny."""
+    _owner, claim, calibration = session_claim
+    estimate = np.random.default_rng(5).standard_normal(calibration.coordinates)
+    estimate *= np.linspace(3, 0.2, len(estimate))
+    tests = [run_tests(estimate, MarkKey.random(str(i).encode()), claim) for i in range(200)]
+    p = [10**t.log10_p_cosine for t in tests]
+    assert stats.kstest(p, "uniform").pvalue > 0.01
+    assert min(p) > 1e-5
+    assert sum(not t.agree for t in tests) <= 1
+
+
+def test_planted_estimate_is_found(session_claim) -> None:
+    owner, claim, calibration = session_claim
+    key = owner.mark_key(claim.digest)
+    n = calibration.coordinates
+    z = rotation(key, n) @ claimed_chips(key, claim, n)
+    noise = np.random.default_rng(0).standard_normal(n)
+    tests = run_tests(z + 0.7 * noise, key, claim)
+    assert tests.agree
+    assert tests.log10_p_cosine < -9
+    assert tests.chips_matched > 0.8 * n
+    assert tests.decoys_as_good == 0
+
+
+def test_blind_verdict_on_published_pictures(session_claim, published) -> None:
+    owner, claim, _ = session_claim
+    verdict = verify(published.marked, claim, owner)
+    assert verdict.decision is Decision.MARKED
+    assert verdict.log10_p < -6
+    assert verdict.pictures == len(published.marked)
+    assert verdict.payload_is_claimed
+    expected = claim.payload_bits(payload.DEFAULT_BITS)
+    assert bytes.fromhex(verdict.payload or "") == np.packbits(expected).tobytes()
+    assert [count for count, _ in verdict.curve][-1] == verdict.pictures
+
+
+def test_unmarked_pictures_are_not_convicted(session_claim, published) -> None:
+    owner, claim, _ = session_claim
+    verdict = verify(published.plain, claim, owner)
+    assert verdict.decision is not Decision.MARKED
+    assert verdict.payload is None
+    assert verdict.log10_p > -3
+
+
+def test_another_owner_does_not_find_it(session_claim, published, other_claim) -> None:
+    owner, claim = other_claim
+    verdict = verify(published.marked, claim, owner)
+    assert verdict.decision is not Decision.MARKED
+    assert verdict.log10_p > -3
+
+
+def test_mark_survives_turning_and_jpeg(session_claim, published) -> None:
+    import cv2
+
+    owner, claim, _ = session_claim
+    turned = [np.ascontiguousarray(np.rot90(p)[:, ::-1]) for p in published.marked]
+    straight = verify(published.marked, claim, owner)
+    assert verify(turned, claim, owner).log10_p == pytest.approx(straight.log10_p, abs=1e-9)
+
+    def jpeg(picture):
+        _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])
+        return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+
+    assert verify([jpeg(p) for p in published.marked], claim, owner).log10_p < -4
+
+
+def test_informed_verdict_is_stronger(session_claim, published, sr_model) -> None:
+    """A suspect that is the owner's own marked service."""
+    owner, claim, _ = session_claim
+    by_input = {p.tobytes(): y for p, y in zip(published.inputs, published.marked, strict=True)}
+    verdict = verify(
+        None,
+        claim,
+        owner,
+        suspect=lambda picture: by_input[picture.tobytes()],
+        inputs=published.inputs,
+        model=sr_model,
+    )
+    assert verdict.mode == "informed"
+    assert verdict.decision is Decision.MARKED
+    assert verdict.log10_p < verify(published.marked, claim, owner).log10_p
+
+
+def test_duplicates_count_once_and_bad_files_are_named(session_claim, published, tmp_path) -> None:
+    owner, claim, _ = session_claim
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nnot really")
+    verdict = verify([*published.marked, published.marked[0], broken], claim, owner)
+    assert verdict.pictures == len(published.marked)
+    assert len(verdict.rejected) == 2
+    assert "broken.png" in verdict.rejected[1][0]
+
+
+def test_what_cannot_be_judged_is_not_called_unmarked(session_claim) -> None:
+    owner, claim, _ = session_claim
+    flat = np.full((64, 64, 3), 128, np.uint8)
+    with pytest.raises(CouldNotJudge):
+        verify([flat], claim, owner)
+    with pytest.raises(CouldNotJudge):
+        verify([], claim, owner)
+
+
+def test_wrong_owner_and_wrong_model_are_refused(
+    session_claim, other_claim, published, models_folder
+) -> None:
+    owner, claim, _ = session_claim
+    stranger, _ = other_claim
+    with pytest.raises(InvalidClaim):
+        verify(published.marked, claim, stranger)
+    with pytest.raises(InvalidModel):
+        verify(
+            None,
+            claim,
+            owner,
+            suspect=lambda p: p,
+            inputs=published.inputs,
+            model=models_folder / "denoise_small.onnx",
+        )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_decoys_are_repeatable(session_claim, seed: int) -> None:
+    _owner, claim, calibration = session_claim
+    estimate = np.random.default_rng(seed).standard_normal(calibration.coordinates)
+    key = MarkKey.random(seed.to_bytes(4, "little"))
+    assert run_tests(estimate, key, claim) == run_tests(estimate.copy(), key, claim)
