@@ -39,12 +39,12 @@ class Embedder {
     if (mark) mark_ = *mark;
   }
 
-  // Marks `source` into `out` (RGB rows, `out_stride` bytes apart). False when a value of the source
-  // is not finite; `out` is then unspecified.
+  // Marks `source` into `out` (RGB rows, `out_stride` bytes apart). False when a value of the
+  // source is not finite; `out` is then unspecified.
   bool Embed(const Source& source, std::uint8_t* out, std::ptrdiff_t out_stride) {
     std::unique_ptr<Workspace> work = slot_.Take();
-    const EmbedJob job = {source, out, out_stride, 0, source.height,
-                          marked_ ? &mark_.gains : nullptr};
+    const EmbedJob job = {source, out,           out_stride,
+                          0,      source.height, marked_ ? &mark_.gains : nullptr};
     const bool finite = kernel_->embed(job, *work);
     slot_.GiveBack(std::move(work));
     return finite;

@@ -27,7 +27,7 @@ Progress = Callable[[int, int, str], None]
 
 COORDINATES = 96
 TONE_FUNCTIONS = 8
-TILT = 0.25
+TILT = 0.5
 STRENGTH_LEVELS = 4.0
 RIDGE = 0.1
 

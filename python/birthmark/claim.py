@@ -128,7 +128,7 @@ class Claim:
             signature=bytes(64),
         )
         claim = replace(unsigned, signature=key.sign(unsigned._signed_message()))
-        if len(claim._file_form()) > MAX_FILE_BYTES:
+        if len(claim.to_bytes()) > MAX_FILE_BYTES:
             raise InvalidClaim(f"claim: larger than {MAX_FILE_BYTES} bytes")
         return claim
 
@@ -148,10 +148,19 @@ class Claim:
         except OSError as error:
             raise InvalidClaim(f"{path}: {error.strerror}") from error
         try:
-            claim = cls._parse(data)
-            claim.verify()
+            return cls.from_bytes(data)
         except InvalidClaim as error:
             raise InvalidClaim(f"{path}: {error}") from None
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Claim:
+        """Read what :meth:`to_bytes` gave, and verify the signature; see :meth:`load`.
+
+        Raises:
+            InvalidClaim: too large, no claim, or changed.
+        """
+        claim = cls._parse(data)
+        claim.verify()
         return claim
 
     def save(self, path: StrPath) -> None:
@@ -160,7 +169,7 @@ class Claim:
         Raises:
             OutputExists, OSError: as :func:`birthmark.files.write_atomically`.
         """
-        write_atomically(path, self._file_form())
+        write_atomically(path, self.to_bytes())
 
     def verify(self, public_key: bytes | None = None) -> None:
         """Return if the signature holds (and is by ``public_key``, where given), else raise.
@@ -208,7 +217,7 @@ class Claim:
             if name != "logo" or values[name] is not None:
                 values[name] = _from_base64(name, values[name])
         claim = cls(**values)
-        if claim._file_form() != data:
+        if claim.to_bytes() != data:
             raise InvalidClaim("claim file was changed (it is not in canonical form)")
         return claim
 
@@ -226,7 +235,8 @@ class Claim:
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return text.encode("utf-8")
 
-    def _file_form(self) -> bytes:
+    def to_bytes(self) -> bytes:
+        """The claim as JSON, one field a line: the content of the file."""
         text = json.dumps(self._values(), sort_keys=True, indent=2, ensure_ascii=False)
         return text.encode("utf-8") + b"\n"
 

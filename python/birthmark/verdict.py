@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterable
@@ -216,39 +217,63 @@ def log10_p_of_chips(matched: int, n: int) -> float:
 
 
 def run_tests(estimate: FloatArray, key: MarkKey, claim: Claim) -> Tests:
-    """The three exact tests of an estimate against the claim's key.
-
-    They agree when the number of decoys that do as well is what the cosine's p-value foretells
-    (two-sided binomial, 1e-4), and the matched chips are what the cosine foretells,
-    n (1/2 + asin(c) / pi), to within 4.5 standard deviations of fair coins.
-    """
+    """The three exact tests of an estimate against the claim's key. See :func:`tests_agree`."""
     n = len(estimate)
-    direction = rotation(key, n) @ claimed_chips(key, claim, n)
+    chips, turn = claimed_chips(key, claim, n), rotation(key, n)
     unit = estimate / np.linalg.norm(estimate)
-    cosine = float(unit @ direction) / math.sqrt(n)
-    soft = rotation(key, n).T @ unit
-    matched = int((soft * claimed_chips(key, claim, n) > 0).sum())
+    cosine = float(unit @ (turn @ chips)) / math.sqrt(n)
+    matched = int(((turn.T @ unit) * chips > 0).sum())
     log10_p = log10_p_of_cosine(cosine, n)
-
-    # A fresh key's direction is uniform on the sphere, so a normalised Gaussian vector stands for
-    # it. The seed is public and fixed by the estimate: anybody can repeat the draw, nobody can
-    # choose it.
-    seed = hashlib.sha256(_DECOY_SEED + unit.astype("<f8").tobytes()).digest()
-    gaussians = MarkKey.random(seed).gaussians("decoys", (DECOYS, n))
-    decoys = gaussians @ unit / np.linalg.norm(gaussians, axis=1)
-    as_good = int((decoys >= cosine).sum())
-
-    expected = n * (0.5 + math.asin(max(-1.0, min(1.0, cosine))) / math.pi)
-    agree = (
-        _decoys_fit(as_good, 10.0**log10_p) and abs(matched - expected) <= 4.5 * math.sqrt(n) / 2
-    )
+    as_good = count_decoys_as_good(estimate, cosine)
+    agree = tests_agree(cosine, matched, as_good, n)
     return Tests(n, cosine, log10_p, matched, log10_p_of_chips(matched, n), DECOYS, as_good, agree)
 
 
-def _decoys_fit(as_good: int, p: float) -> bool:
-    """Whether ``as_good`` of DECOYS successes fit probability p, two-sided at 1e-4."""
-    spread = math.sqrt(DECOYS * p * (1 - p))
-    return abs(as_good - DECOYS * p) <= 4.0 * spread + 3.0
+@functools.lru_cache(maxsize=2)
+def _decoy_cosines(unit: bytes) -> FloatArray:
+    """Cosines of a unit vector (little-endian float64) with DECOYS uniform directions.
+
+    A fresh key's direction is uniform on the sphere, so a normalised Gaussian vector stands for it.
+    The seed is public and fixed by the estimate: anybody can repeat the draw, nobody can choose it.
+    """
+    estimate = np.frombuffer(unit, "<f8")
+    seed = hashlib.sha256(_DECOY_SEED + unit).digest()
+    gaussians = MarkKey.random(seed).gaussians("decoys", (DECOYS, len(estimate)))
+    cosines: FloatArray = gaussians @ estimate / np.linalg.norm(gaussians, axis=1)
+    return cosines
+
+
+def decoy_cosines(estimate: FloatArray) -> FloatArray:
+    """Cosines of an estimate with its DECOYS fresh directions, float64 [DECOYS]."""
+    unit = estimate / np.linalg.norm(estimate)
+    return _decoy_cosines(unit.astype("<f8").tobytes())
+
+
+def count_decoys_as_good(estimate: FloatArray, cosine: float) -> int:
+    """How many of the estimate's decoys have at least this cosine with it."""
+    return int((decoy_cosines(estimate) >= cosine).sum())
+
+
+def tests_agree(cosine: float, chips_matched: int, decoys_as_good: int, n: int) -> bool:
+    """Whether the three tests are compatible.
+
+    The number of decoys as good must be what the cosine's p-value foretells (two-sided, some four
+    standard deviations of the binomial), and the matched chips must be what the cosine foretells,
+    n (1/2 + asin(c) / pi), to within 4.5 standard deviations of fair coins.
+    """
+    p = 10.0 ** log10_p_of_cosine(cosine, n)
+    decoys_fit = abs(decoys_as_good - DECOYS * p) <= 4 * math.sqrt(DECOYS * p * (1 - p)) + 3
+    expected = n * (0.5 + math.asin(max(-1.0, min(1.0, cosine))) / math.pi)
+    return decoys_fit and abs(chips_matched - expected) <= 4.5 * math.sqrt(n) / 2
+
+
+def decide(log10_p: float, agree: bool, false_positive_rate: float) -> Decision:
+    """The decision rule, on the corrected p-value."""
+    if agree and log10_p < math.log10(false_positive_rate):
+        return Decision.MARKED
+    if agree and log10_p > math.log10(UNMARKED_ABOVE):
+        return Decision.UNMARKED
+    return Decision.UNDECIDED
 
 
 def verify(
@@ -322,19 +347,14 @@ def judge(
     tests = run_tests(estimate, key, claim)
     tests_counted = 1
     log10_p = min(0.0, tests.log10_p_cosine + math.log10(tests_counted))
-    decision = Decision.UNDECIDED
-    if tests.agree and log10_p < math.log10(false_positive_rate):
-        decision = Decision.MARKED
-    elif tests.agree and log10_p > math.log10(UNMARKED_ABOVE):
-        decision = Decision.UNMARKED
-
+    decision = decide(log10_p, tests.agree, false_positive_rate)
     n = calibration.coordinates
+    turn = rotation(key, n)
     read = None
     if decision is Decision.MARKED:
-        soft = rotation(key, n).T @ estimate
-        read = payload.payload_from_soft(soft, key)
+        read = payload.payload_from_soft(turn.T @ estimate, key)
     claimed = claim.payload_bits(payload.DEFAULT_BITS)
-    direction = rotation(key, n) @ claimed_chips(key, claim, n) / math.sqrt(n)
+    direction = turn @ claimed_chips(key, claim, n) / math.sqrt(n)
     evidence = tuple(
         PictureEvidence(
             p.name, p.sha256, p.height_px, p.width_px, _alone(p.sums, calibration, direction)

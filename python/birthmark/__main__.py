@@ -1,0 +1,5 @@
+"""``python -m birthmark``: the command line."""
+
+from birthmark.cli import main
+
+raise SystemExit(main())
