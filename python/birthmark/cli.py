@@ -319,10 +319,17 @@ def _publish(
         raise InvalidPicture("two inputs have the same stem; their outputs would be one file")
     folder = new_folder(options.output)
     progress = Progress("publishing")
+    failed: list[str] = []
     for i, file in enumerate(files):
         progress(i, len(files), file.name)
-        write_png(folder / targets[file], embedder.embed(outputs_of(read_picture(file))))
+        try:
+            write_png(folder / targets[file], embedder.embed(outputs_of(read_picture(file))))
+        except BirthmarkError as error:
+            failed.append(str(error))
     progress.close()
+    if failed:
+        done = len(files) - len(failed)
+        raise InvalidPicture(f"{done} of {len(files)} published; left out: {'; '.join(failed)}")
     print(f"{folder}: {len(files)} pictures published")
     return 0
 

@@ -1,0 +1,230 @@
+"""The command line: the whole way, and one clear line for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from birthmark import cli
+from birthmark.calibration import Calibration
+
+PASSPHRASE = "correct horse battery staple"
+
+
+@pytest.fixture(scope="module")
+def work(
+    tmp_path_factory: pytest.TempPathFactory,
+    models_folder: Path,
+    eval_photos: list[np.ndarray],
+    calibration: Calibration,
+) -> Path:
+    """A folder in which key, claim and mark were made by the commands themselves."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "photos").mkdir()
+    for i, photo in enumerate(eval_photos[:4]):
+        small = cv2.resize(photo, (240, 160), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(folder / "photos" / f"p{i}.png"), small[..., ::-1])
+    logo = np.zeros((16, 16, 3), np.uint8)
+    logo[4:12, 4:12] = 255
+    cv2.imwrite(str(folder / "logo.png"), logo)
+    patch = pytest.MonkeyPatch()
+    patch.setenv(cli.PASSPHRASE_VARIABLE, PASSPHRASE)
+    # The calibration itself is measured in test_calibration; here it need not be made again.
+    patch.setattr(cli, "calibrate_model", lambda model, inputs: calibration)
+    model = models_folder / "espcn_x2.onnx"
+    for line in (
+        "keygen -o owner.key",
+        f"claim --key owner.key --owner Studio --model {model} --logo logo.png -o claim.json",
+        "provision --key owner.key --claim claim.json -o m.mark",
+        f"protect --model {model} --mark m.mark photos -o published",
+    ):
+        with pytest.MonkeyPatch.context() as inside:
+            inside.chdir(folder)
+            assert cli.main(line.split()) == 0, line
+    patch.undo()
+    return folder
+
+
+@pytest.fixture
+def run(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], tuple[int, str, str]]:
+    """Run a command line in the folder; returns exit code, standard output and error."""
+    monkeypatch.chdir(work)
+    monkeypatch.setenv(cli.PASSPHRASE_VARIABLE, PASSPHRASE)
+
+    def run_line(line: str) -> tuple[int, str, str]:
+        code = cli.main(line.split())
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run_line
+
+
+VERIFY = "verify --key owner.key --claim claim.json "
+
+
+def test_key_file_is_private(work: Path) -> None:
+    assert stat.S_IMODE((work / "owner.key").stat().st_mode) == 0o600
+    assert stat.S_IMODE((work / "m.mark").stat().st_mode) == 0o600
+
+
+def test_published_pictures_have_the_same_stems_and_keep_42_db(work: Path, run) -> None:
+    assert sorted(p.name for p in (work / "published").iterdir()) == [f"p{i}.png" for i in range(4)]
+
+
+def test_verify_prints_json_and_writes_what_was_asked(work: Path, run) -> None:
+    code, out, _ = run(VERIFY + "published --json --report r.html --verdict v.zip")
+    answer = json.loads(out)
+    keys = {"decision", "p_value", "log10_p", "pictures", "payload", "tests_counted"}
+    assert keys <= set(answer)
+    assert answer["pictures"] == 4
+    assert code == (0 if answer["decision"] == "MARKED" else 1)
+    assert (work / "r.html").read_text().startswith("<!doctype html>")
+    code, out, _ = run("recheck v.zip --json")
+    assert code == 0
+    assert json.loads(out)["decision"] == answer["decision"]
+    assert run("recheck v.zip --key owner.key")[0] == 0
+
+
+def test_unmarked_pictures_exit_with_1(run) -> None:
+    code, out, _ = run(VERIFY + "photos")
+    assert code == 1
+    assert "MARKED" in out
+
+
+def test_embed_marks_pictures_that_exist(work: Path, run) -> None:
+    assert run("embed --mark m.mark photos -o embedded --kernel scalar")[0] == 0
+    for i in range(4):
+        before = cv2.imread(str(work / "photos" / f"p{i}.png")).astype(int)
+        after = cv2.imread(str(work / "embedded" / f"p{i}.png")).astype(int)
+        assert 0 < np.abs(after - before).max() <= 2
+
+
+def test_surrogate_and_suspect(work: Path, run, models_folder: Path) -> None:
+    steal = "surrogate --inputs photos --outputs published --student cnn --steps 5 -o S.onnx"
+    assert run(steal)[0] == 0
+    code, out, _ = run(VERIFY + "--suspect S.onnx --inputs photos --json")
+    assert code == 1
+    assert json.loads(out)["mode"] == "blind"
+    model = models_folder / "espcn_x2.onnx"
+    _, out, _ = run(VERIFY + f"--suspect S.onnx --inputs photos --model {model} --json")
+    assert json.loads(out)["mode"] == "informed"
+
+
+def test_passphrase_from_a_descriptor(work: Path, run, monkeypatch) -> None:
+    monkeypatch.delenv(cli.PASSPHRASE_VARIABLE)
+    read, write = os.pipe()
+    os.write(write, PASSPHRASE.encode() + b"\n")
+    os.close(write)
+    code, _, _ = run(
+        f"provision --key owner.key --claim claim.json -o fd.mark --passphrase-fd {read}"
+    )
+    os.close(read)
+    assert code == 0
+    assert (work / "fd.mark").read_bytes() == (work / "m.mark").read_bytes()
+
+
+def refused(result: tuple[int, str, str], word: str) -> None:
+    code, out, error = result
+    assert code == 2
+    assert out == ""
+    assert error.startswith("birthmark: error: ")
+    assert error.count("\n") == 1
+    assert word in error
+    assert PASSPHRASE not in error
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("keygen -o owner.key", "exists"),
+        ("provision --key missing.key --claim claim.json -o x", "missing.key"),
+        ("provision --key claim.json --claim claim.json -o x", "key file"),
+        ("provision --key owner.key --claim owner.key -o x", "claim"),
+        ("protect --model claim.json --mark m.mark photos -o x", "claim"),
+        ("embed --mark claim.json photos -o x", "mark file"),
+        ("embed --mark m.mark nowhere -o x", "nowhere"),
+        ("embed --mark m.mark photos -o published", "not empty"),
+        ("embed --mark m.mark photos -o x --kernel sse9", "kernel"),
+        ("embed --mark m.mark photos/p0.png published/p0.png -o x", "stem"),
+        (VERIFY + "nowhere", "nowhere"),
+        (VERIFY + "photos --suspect S --inputs photos", "either"),
+        (VERIFY + "--suspect S.onnx", "--inputs"),
+        (VERIFY + "--suspect claim.json --inputs photos", "claim"),
+        (VERIFY + "photos --false-positive-rate 2", "false-positive"),
+        ("recheck claim.json", "bundle"),
+        ("recheck nowhere.zip", "nowhere.zip"),
+        ("surrogate --inputs photos --outputs nowhere -o x", "nowhere"),
+        ("surrogate --inputs photos --outputs published --student vgg -o x", "vgg"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(work: Path, run, line: str, word: str) -> None:
+    before = sorted(p.name for p in work.iterdir())
+    refused(run(line), word)
+    assert sorted(p.name for p in work.iterdir()) == before
+
+
+def test_wrong_passphrase(run, monkeypatch) -> None:
+    monkeypatch.setenv(cli.PASSPHRASE_VARIABLE, "wrong")
+    refused(run("provision --key owner.key --claim claim.json -o x"), "passphrase")
+
+
+def test_tampered_claim_and_mark(work: Path, run) -> None:
+    claim = (work / "claim.json").read_text()
+    (work / "tampered.json").write_text(claim.replace("Studio", "Thief!"))
+    refused(run("provision --key owner.key --claim tampered.json -o x"), "changed")
+    (work / "short.mark").write_bytes((work / "m.mark").read_bytes()[:-5])
+    refused(run("embed --mark short.mark photos -o x"), "truncated")
+
+
+def test_a_corrupt_picture_is_named_and_the_rest_goes_on(work: Path, run) -> None:
+    (work / "mixed").mkdir(exist_ok=True)
+    (work / "mixed" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    for i in range(4):
+        data = (work / "published" / f"p{i}.png").read_bytes()
+        (work / "mixed" / f"p{i}.png").write_bytes(data)
+    code, out, _ = run(VERIFY + "mixed --json")
+    answer = json.loads(out)
+    assert code in (0, 1)
+    assert answer["pictures"] == 4
+    assert "broken.png" in answer["rejected"][0][0]
+    refused(run("embed --mark m.mark mixed -o rest"), "broken.png")
+    assert len(list((work / "rest").iterdir())) == 4
+
+
+def test_a_model_that_is_not_image_to_image(work: Path, run) -> None:
+    import onnx
+
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 10])
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 10])
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [x], [y])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    onnx.save(model, str(work / "classifier.onnx"))
+    refused(run(VERIFY + "--suspect classifier.onnx --inputs photos"), "classifier")
+
+
+def test_every_command_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (
+        "keygen",
+        "claim",
+        "provision",
+        "protect",
+        "embed",
+        "surrogate",
+        "verify",
+        "recheck",
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([name, "--help"])
+        assert stop.value.code == 0
+        assert f"birthmark {name}" in capsys.readouterr().out.split("example:")[1]
