@@ -117,7 +117,10 @@ def test_every_small_size(height: int, rng: np.random.Generator) -> None:
 # Kernels work in tiles and bands: sizes on both sides of the seams that they could have.
 @pytest.mark.parametrize(
     ("height", "width"),
-    [(23, width) for width in (255, 256, 257, 511, 512, 513, 543, 600, 1023, 1024, 1025, 1100)]
+    [
+        (23, width)
+        for width in (255, 256, 257, 511, 512, 513, 543, 600, 639, 640, 641, 671, 1100, 1281)
+    ]
     + [(height, 19) for height in (59, 60, 61, 63, 64, 65, 119, 121, 127, 128, 129, 255, 257, 300)]
     + [(1, 1100), (2, 513), (1025, 1), (601, 3), (67, 513), (130, 530)],
 )

@@ -1,5 +1,5 @@
-// The numbers of CONTRACT.md. Everything that computes the mark includes this file and no other copy
-// of these values exists in C++.
+// The numbers of CONTRACT.md. Everything that computes the mark includes this file and no other
+// copy of these values exists in C++.
 #ifndef BIRTHMARK_CONTRACT_ARITHMETIC_H_
 #define BIRTHMARK_CONTRACT_ARITHMETIC_H_
 
@@ -23,8 +23,8 @@ inline constexpr int kLumaRed = 9798, kLumaGreen = 19235, kLumaBlue = 3735;
 inline constexpr int kGreyQ2 = 512;
 
 // Step 5 to 8: the filters' reach, and the texture's normalisation.
-inline constexpr int kSmoothReach = 4;     // K9
-inline constexpr int kActivityReach = 7;   // K15
+inline constexpr int kSmoothReach = 4;    // K9
+inline constexpr int kActivityReach = 7;  // K15
 inline constexpr float kTextureScale = 524288.0f;
 inline constexpr int kActivityFloorQ14 = 6 << 14;
 inline constexpr int kTextureMax = 2047;

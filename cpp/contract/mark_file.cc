@@ -25,7 +25,8 @@ std::uint32_t Get(std::span<const std::uint8_t> bytes, std::size_t at, std::size
 }
 
 void Put(std::vector<std::uint8_t>& bytes, std::uint32_t value, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) bytes.push_back(static_cast<std::uint8_t>(value >> (8 * i)));
+  for (std::size_t i = 0; i < count; ++i)
+    bytes.push_back(static_cast<std::uint8_t>(value >> (8 * i)));
 }
 
 }  // namespace

@@ -26,8 +26,7 @@ struct MarkFile {
   std::int16_t gains[kOrbits][kTones] = {};
 };
 
-inline constexpr std::size_t kMarkFileBytes =
-    12 + 16 + std::size_t{2} * kOrbits * kTones + 4;
+inline constexpr std::size_t kMarkFileBytes = 12 + 16 + std::size_t{2} * kOrbits * kTones + 4;
 
 enum class MarkFileStatus {
   kOk,

@@ -11,7 +11,6 @@ namespace birthmark {
 namespace {
 
 #include "embed/lanes_avx2.inc"
-
 #include "embed/stages.inc"
 
 }  // namespace

@@ -11,7 +11,6 @@ namespace birthmark {
 namespace {
 
 #include "embed/lanes_neon.inc"
-
 #include "embed/stages.inc"
 
 }  // namespace

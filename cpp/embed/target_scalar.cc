@@ -9,7 +9,6 @@ namespace birthmark {
 namespace {
 
 #include "embed/lanes_scalar.inc"
-
 #include "embed/stages.inc"
 
 }  // namespace
