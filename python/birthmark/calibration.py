@@ -28,7 +28,7 @@ Progress = Callable[[int, int, str], None]
 COORDINATES = 96
 TONE_FUNCTIONS = 8
 TILT = 0.5
-STRENGTH_LEVELS = 2.0
+STRENGTH_LEVELS = 4.0
 RIDGE = 0.1
 
 _TONES, _ORBITS = _core.TONES, _core.ORBITS
