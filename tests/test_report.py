@@ -64,7 +64,7 @@ def test_is_one_well_formed_file(verdict: Verdict, tmp_path: Path) -> None:
 def test_first_screen_speaks_plainly(verdict: Verdict) -> None:
     text = render(verdict)
     assert "carry the mark that Owner puts on the outputs of espcn_x2" in text
-    assert "one in 10<sup>" in text
+    assert "once in 10<sup>" in text
 
 
 def test_undecided_is_not_called_absent(verdict: Verdict) -> None:

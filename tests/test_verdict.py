@@ -174,3 +174,19 @@ def test_decoys_are_repeatable(session_claim, seed: int) -> None:
     estimate = np.random.default_rng(seed).standard_normal(calibration.coordinates)
     key = MarkKey.random(seed.to_bytes(4, "little"))
     assert run_tests(estimate, key, claim) == run_tests(estimate.copy(), key, claim)
+
+
+def test_an_embedder_takes_a_mark_or_its_file(session_claim, published, tmp_path) -> None:
+    from birthmark.embed import Embedder
+    from birthmark.errors import InvalidMarkFile
+    from birthmark.provision import provision
+
+    owner, claim, _ = session_claim
+    mark = provision(owner, claim)
+    mark.save(tmp_path / "m.mark")
+    picture = published.plain[0]
+    same = Embedder(tmp_path / "m.mark").embed(picture)
+    assert np.array_equal(same, Embedder(mark).embed(picture))
+    with pytest.raises(InvalidMarkFile):
+        Embedder(tmp_path / "missing.mark")
+    assert owner._secret not in mark.data and mark.data[12:28].hex() == mark.id

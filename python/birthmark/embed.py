@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birthmark import _core
+from birthmark.files import StrPath
 from birthmark.provision import Mark
 
 
@@ -17,15 +18,19 @@ class Embedder:
     One object may be used from several threads at once; the GIL is released while it works.
 
     Args:
-        mark: the mark (:func:`birthmark.provision`), or None to publish without one.
+        mark: the mark (:func:`birthmark.provision`) or the path of a mark file, or None to publish
+            without one.
         kernel: "scalar", "avx2", "avx512" or "neon"; by default the fastest that the processor and
             the operating system allow. Every kernel gives the same bytes.
 
     Raises:
         InvalidArray: no such kernel, or not on this machine.
+        InvalidMarkFile: the path is not that of a mark file.
     """
 
-    def __init__(self, mark: Mark | None, *, kernel: str | None = None) -> None:
+    def __init__(self, mark: Mark | StrPath | None, *, kernel: str | None = None) -> None:
+        if mark is not None and not isinstance(mark, Mark):
+            mark = Mark.load(mark)
         self._native = _core.Embedder(None if mark is None else mark.data, kernel)
 
     @property

@@ -173,10 +173,10 @@ def _payload(verdict: Verdict) -> str:
 def _sentence(verdict: Verdict) -> str:
     owner, model = _escape(verdict.claim.owner), _escape(verdict.claim.model_name)
     if verdict.decision is Decision.MARKED:
-        odds = f"one in 10<sup>{-verdict.log10_p:.0f}</sup>"
+        odds = f"10<sup>{-verdict.log10_p:.0f}</sup>"
         return (
             f"These pictures carry the mark that {owner} puts on the outputs of {model}."
-            f" Had their maker never seen such outputs, chance would do this {odds} times."
+            f" Had their maker never seen such outputs, chance would do this once in {odds} cases."
         )
     if verdict.decision is Decision.UNMARKED:
         return f"No trace of the mark of {owner} ({model}) was found in these pictures."
