@@ -22,10 +22,8 @@ import enum
 import functools
 import hashlib
 import math
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -109,7 +107,6 @@ class Verdict:
         payload: the payload read from the pictures (hex), or None where it cannot be trusted.
         payload_is_claimed: whether that payload is the claim's.
         tests_counted: how many hypotheses were tried (Bonferroni).
-        created: when it was given, UTC, ISO 8601 to the second.
         evidence: one entry for each picture used.
         rejected: name and reason of each picture left out.
     """
@@ -122,7 +119,6 @@ class Verdict:
     tests: Tests
     payload: str | None
     payload_is_claimed: bool
-    created: str
     claim: Claim = field(repr=False)
     estimate: FloatArray = field(repr=False)
     """Coordinates read from the pictures, float64 [n]."""
@@ -155,7 +151,6 @@ class Verdict:
             "pictures": self.pictures,
             "payload": self.payload,
             "payload_is_claimed": self.payload_is_claimed,
-            "created": self.created,
             "tests_counted": self.tests_counted,
             "false_positive_rate": self.false_positive_rate,
             "tests": dataclasses.asdict(self.tests),
@@ -235,24 +230,23 @@ def run_tests(estimate: FloatArray, key: MarkKey, claim: Claim) -> Tests:
 
 
 @functools.lru_cache(maxsize=2)
-def _decoy_cosines(data: bytes) -> FloatArray:
-    """Cosines of an estimate (little-endian float64) with DECOYS uniform directions.
+def _decoy_cosines(unit: bytes) -> FloatArray:
+    """Cosines of a unit vector (little-endian float64) with DECOYS uniform directions.
 
     A fresh key's direction is uniform on the sphere, so a normalised Gaussian vector stands for it.
     The seed is public and fixed by the estimate: anybody can repeat the draw, nobody can choose it.
-    It is taken from the estimate as stored, since norms differ between machines in the last bit.
     """
-    estimate = np.frombuffer(data, "<f8")
-    seed = hashlib.sha256(_DECOY_SEED + data).digest()
+    estimate = np.frombuffer(unit, "<f8")
+    seed = hashlib.sha256(_DECOY_SEED + unit).digest()
     gaussians = MarkKey.random(seed).gaussians("decoys", (DECOYS, len(estimate)))
-    lengths = np.linalg.norm(gaussians, axis=1) * np.linalg.norm(estimate)
-    cosines: FloatArray = gaussians @ estimate / lengths
+    cosines: FloatArray = gaussians @ estimate / np.linalg.norm(gaussians, axis=1)
     return cosines
 
 
 def decoy_cosines(estimate: FloatArray) -> FloatArray:
     """Cosines of an estimate with its DECOYS fresh directions, float64 [DECOYS]."""
-    return _decoy_cosines(estimate.astype("<f8").tobytes())
+    unit = estimate / np.linalg.norm(estimate)
+    return _decoy_cosines(unit.astype("<f8").tobytes())
 
 
 def count_decoys_as_good(estimate: FloatArray, cosine: float) -> int:
@@ -342,20 +336,14 @@ def judge(
     calibration: Calibration,
     key: MarkKey,
     false_positive_rate: float,
-    estimate: FloatArray | None = None,
 ) -> Verdict:
-    """Decide on measured statistics: blind, or informed where there is a regression.
-
-    ``estimate`` is what :func:`birthmark.recheck` has stored: the estimate of another machine, which
-    differs in the last bits from what this one would read.
-    """
+    """Decide on measured statistics: blind, or informed where there is a regression."""
     total = pool.total()
     if total[:, -1].sum() < _LEAST_ENERGY:
         raise CouldNotJudge(
             "the pictures hold too little texture to judge: give more, larger or livelier ones"
         )
-    if estimate is None:
-        estimate = calibration.read(total) if regression is None else regression.read(calibration)
+    estimate = calibration.read(total) if regression is None else regression.read(calibration)
     tests = run_tests(estimate, key, claim)
     tests_counted = 1
     log10_p = min(0.0, tests.log10_p_cosine + math.log10(tests_counted))
@@ -382,7 +370,6 @@ def judge(
         tests=tests,
         payload=None if read is None else np.packbits(read.astype(np.uint8)).tobytes().hex(),
         payload_is_claimed=read is not None and bool((read == claimed).all()),
-        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         claim=claim,
         estimate=estimate,
         sums=tuple(p.sums for p in pool.pictures),
@@ -411,14 +398,13 @@ def _curve(
 
 
 def _named(pictures: Pictures) -> list[tuple[str, StrPath | Picture]]:
-    """Names and what to read; folders opened. A name is text: a file name's stray bytes are shown."""
+    """Names and what to read; folders opened."""
     named: list[tuple[str, StrPath | Picture]] = []
     for i, picture in enumerate(pictures):
         if isinstance(picture, np.ndarray):
             named.append((f"picture {i + 1}", picture))
         else:
-            for path in gather_pictures([picture]).files:
-                named.append((os.fsencode(path).decode("utf-8", "backslashreplace"), path))
+            named += [(str(path), path) for path in gather_pictures([picture]).files]
     return named
 
 
