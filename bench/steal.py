@@ -24,10 +24,10 @@ from birthmark.cli import as_planes, calibrate_model
 from birthmark.embed import Embedder
 from birthmark.extract import Pool
 from birthmark.keys import MarkKey, OwnerKey
+from birthmark.mark import provision
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture
 from birthmark.progress import Progress
-from birthmark.provision import provision
 from birthmark.training.surrogates import steal
 from birthmark.verdict import run_tests, verify
 

@@ -18,8 +18,8 @@ from birthmark.calibration import Calibration, calibrate
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
 from birthmark.keys import OwnerKey
+from birthmark.mark import provision
 from birthmark.models import ImageModel
-from birthmark.provision import provision
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ROOT / "tests" / "data" / "photos"

@@ -129,3 +129,9 @@ def test_stub_lists_the_native_module_s_names() -> None:
 def test_command_is_installed() -> None:
     scripts = metadata.entry_points(group="console_scripts", name="birthmark")
     assert [script.value for script in scripts] == ["birthmark.cli:main"]
+
+
+def test_no_public_name_is_also_a_module() -> None:
+    """Importing a submodule sets it on the package, and would hide a function of its name."""
+    modules = {path.stem for path in (ROOT / "python" / "birthmark").glob("*.py")}
+    assert not modules & set(birthmark.__all__)

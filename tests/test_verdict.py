@@ -14,7 +14,7 @@ from scipy.special import betainc
 from birthmark import payload
 from birthmark.errors import CouldNotJudge, InvalidClaim, InvalidModel
 from birthmark.keys import MarkKey
-from birthmark.provision import claimed_chips, rotation
+from birthmark.mark import claimed_chips, rotation
 from birthmark.verdict import (
     Decision,
     log10_p_of_chips,
@@ -179,7 +179,7 @@ def test_decoys_are_repeatable(session_claim, seed: int) -> None:
 def test_an_embedder_takes_a_mark_or_its_file(session_claim, published, tmp_path) -> None:
     from birthmark.embed import Embedder
     from birthmark.errors import InvalidMarkFile
-    from birthmark.provision import provision
+    from birthmark.mark import provision
 
     owner, claim, _ = session_claim
     mark = provision(owner, claim)

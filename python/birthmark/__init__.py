@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from birthmark.embed import Embedder
     from birthmark.errors import BirthmarkError
     from birthmark.keys import OwnerKey
+    from birthmark.mark import Mark, provision
     from birthmark.models import ImageModel
-    from birthmark.provision import Mark, provision
     from birthmark.verdict import Decision, Verdict, verify
 
 # Public name -> the module that holds it. Keep in step with the imports above (a test compares).
@@ -26,8 +26,8 @@ _HOME = {
     "Claim": "birthmark.claim",
     "ImageModel": "birthmark.models",
     "calibrate": "birthmark.calibration",
-    "Mark": "birthmark.provision",
-    "provision": "birthmark.provision",
+    "Mark": "birthmark.mark",
+    "provision": "birthmark.mark",
     "Embedder": "birthmark.embed",
     "verify": "birthmark.verdict",
     "Verdict": "birthmark.verdict",

@@ -284,7 +284,7 @@ def as_planes(picture: Picture) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def _provision(options: argparse.Namespace) -> int:
     from birthmark.claim import Claim
-    from birthmark.provision import provision
+    from birthmark.mark import provision
 
     mark = provision(_load_key(options), Claim.load(options.claim))
     mark.save(options.output)
@@ -309,8 +309,8 @@ def _publish(
     """Mark what `outputs_of` makes of each picture, into a new folder."""
     from birthmark.embed import Embedder
     from birthmark.files import new_folder
+    from birthmark.mark import Mark
     from birthmark.pictures import gather_pictures, read_picture, write_png
-    from birthmark.provision import Mark
 
     embedder = Embedder(Mark.load(options.mark), kernel=options.kernel)
     files = gather_pictures(options.inputs).files

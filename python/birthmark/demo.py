@@ -26,10 +26,10 @@ from birthmark.embed import Embedder
 from birthmark.errors import InvalidPicture
 from birthmark.files import new_folder
 from birthmark.keys import OwnerKey
+from birthmark.mark import provision
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture, write_png
 from birthmark.progress import Progress
-from birthmark.provision import provision
 from birthmark.report import write_report
 from birthmark.verdict import Verdict, verify
 

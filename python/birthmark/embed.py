@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from birthmark import _core
 from birthmark.files import StrPath
-from birthmark.provision import Mark
+from birthmark.mark import Mark
 
 
 class Embedder:

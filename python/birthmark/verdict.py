@@ -35,9 +35,9 @@ from birthmark.errors import BirthmarkError, CouldNotJudge, InvalidModel
 from birthmark.extract import Pool, Regression, pixels_sha256
 from birthmark.files import StrPath
 from birthmark.keys import MarkKey, OwnerKey
+from birthmark.mark import claimed_chips, rotation
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, read_picture
-from birthmark.provision import claimed_chips, rotation
 
 FALSE_POSITIVE_RATE = 1e-6
 UNMARKED_ABOVE = 1e-3
