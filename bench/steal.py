@@ -20,11 +20,11 @@ from scipy import stats
 
 from birthmark.calibration import Calibration
 from birthmark.claim import Claim
-from birthmark.cli import as_planes, calibrate_model
 from birthmark.embed import Embedder
 from birthmark.extract import Pool
 from birthmark.keys import MarkKey, OwnerKey
 from birthmark.mark import provision
+from birthmark.model_calibration import as_planes, calibrate_model
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture
 from birthmark.progress import Progress

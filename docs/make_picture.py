@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from birthmark import Embedder, Mark
-from birthmark.cli import as_planes
+from birthmark.model_calibration import as_planes
 from birthmark.models import ImageModel
 from birthmark.pictures import read_picture, write_png
 

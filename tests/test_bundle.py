@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import io
+import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from birthmark import bundle
 from birthmark.bundle import recheck
+from birthmark.calibration import Calibration
 from birthmark.claim import Claim
-from birthmark.errors import BirthmarkError, InvalidClaim, InvalidVerdict
+from birthmark.errors import InvalidClaim, InvalidVerdict
 from birthmark.keys import OwnerKey
-from birthmark.verdict import verify
+from birthmark.models import ImageModel
+from birthmark.verdict import Verdict, verify
+from conftest import Published
 
-Owned = tuple[OwnerKey, Claim, object]
+Owned = tuple[OwnerKey, Claim, Calibration]
+Members = dict[str, bytes]
 
 
 @pytest.fixture(scope="module")
-def bundle(session_claim: Owned, published, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A verdict on marked pictures, saved."""
+def verdict(session_claim: Owned, published: Published) -> Verdict:
+    """A verdict on marked pictures."""
     key, claim, _ = session_claim
+    return verify(published.marked, claim, key)
+
+
+@pytest.fixture(scope="module")
+def saved(verdict: Verdict, session_claim: Owned, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of `verdict`."""
     path = tmp_path_factory.mktemp("bundle") / "verdict.zip"
-    verify(published.marked, claim, key).save(path, key)
+    verdict.save(path, session_claim[0])
     return path
 
 
-def test_repeats_without_and_with_the_key(bundle: Path, session_claim: Owned) -> None:
-    key, _, _ = session_claim
-    without = recheck(bundle)
-    assert without.summary["decision"] == "MARKED"
-    assert without.needs_key
-    assert not recheck(bundle, key).needs_key
-
-
-def test_same_verdict_gives_the_same_bytes(
-    bundle: Path, session_claim: Owned, published, tmp_path: Path
-) -> None:
-    key, claim, _ = session_claim
-    verify(published.marked, claim, key).save(tmp_path / "again.zip", key)
-    assert (tmp_path / "again.zip").read_bytes() == bundle.read_bytes()
-
-
-def test_informed_bundle_repeats(session_claim: Owned, published, sr_model, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def informed(
+    session_claim: Owned,
+    published: Published,
+    sr_model: ImageModel,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The bundle of an informed verdict on a suspect that answers as the model publishes."""
     key, claim, _ = session_claim
     answers = {p.tobytes(): y for p, y in zip(published.inputs, published.marked, strict=True)}
     verdict = verify(
@@ -52,38 +60,209 @@ def test_informed_bundle_repeats(session_claim: Owned, published, sr_model, tmp_
         inputs=published.inputs,
         model=sr_model,
     )
-    verdict.save(tmp_path / "v.zip", key)
-    assert recheck(tmp_path / "v.zip", key).summary["mode"] == "informed"
+    path = tmp_path_factory.mktemp("informed") / "verdict.zip"
+    verdict.save(path, key)
+    return path
 
 
-def test_every_changed_byte_is_found(bundle: Path, tmp_path: Path) -> None:
-    """Samples over the whole container, and in each member."""
-    data = bundle.read_bytes()
-    with zipfile.ZipFile(bundle) as archive:
-        starts = [info.header_offset for info in archive.infolist()]
-    places = {*range(0, len(data), len(data) // 60), *starts, *(s + 60 for s in starts)}
+def test_repeats_without_and_with_the_key(saved: Path, session_claim: Owned) -> None:
+    without = recheck(saved)
+    assert without.summary["decision"] == "MARKED"
+    assert without.needs_key
+    with_key = recheck(saved, session_claim[0])
+    assert not with_key.needs_key
+    assert set(without.repeated) < set(with_key.repeated)
+
+
+def test_informed_bundle_repeats(informed: Path, session_claim: Owned) -> None:
+    assert recheck(informed, session_claim[0]).summary["mode"] == "informed"
+
+
+def test_verdict_json_says_what_a_reader_needs(saved: Path) -> None:
+    with zipfile.ZipFile(saved) as archive:
+        stated = json.loads(archive.read("verdict.json"))
+    for name in ("hypotheses", "not_said", "protocol", "created", "code_version"):
+        assert stated[name]
+    assert stated["contract_version"] == 1
+
+
+def test_same_verdict_gives_the_same_bytes(
+    saved: Path, verdict: Verdict, session_claim: Owned, published: Published, tmp_path: Path
+) -> None:
+    key, claim, _ = session_claim
+    again = verify(published.marked, claim, key)
+    dataclasses.replace(again, created=verdict.created).save(tmp_path / "again.zip", key)
+    assert (tmp_path / "again.zip").read_bytes() == saved.read_bytes()
+
+
+def test_names_that_are_not_unicode_are_kept_readable(
+    session_claim: Owned, published: Published, tmp_path: Path
+) -> None:
+    import os
+
+    from birthmark.pictures import write_png
+
+    key, claim, _ = session_claim
+    write_png(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.png"), published.marked[0])
+    verify([tmp_path], claim, key).save(tmp_path / "v.zip", key)
+    assert recheck(tmp_path / "v.zip").summary["evidence"][0]["name"].endswith("a\\xff.png")
+
+
+def test_every_changed_byte_is_found_and_named(informed: Path, tmp_path: Path) -> None:
+    """Every byte of the container's own, and samples of each member's content."""
+    data = informed.read_bytes()
+    with zipfile.ZipFile(informed) as archive:
+        entries, directory = archive.infolist(), archive.start_dir
+    owners = [(e.header_offset, e.header_offset + 30 + len(e.filename), e) for e in entries]
+    places = {place: "" for place in range(directory, len(data))}
+    for header, start, entry in owners:
+        places |= dict.fromkeys(range(header, start), "")
+        inside = np.linspace(start, start + entry.file_size - 1, 9).astype(int)
+        places |= dict.fromkeys(inside.tolist(), entry.filename)
     changed = tmp_path / "changed.zip"
-    for place in sorted(places):
+    for place, name in places.items():
         broken = bytearray(data)
-        broken[place] ^= 1
+        broken[place] ^= 1 << place % 8
         changed.write_bytes(broken)
-        with pytest.raises(BirthmarkError):
+        with pytest.raises(InvalidVerdict) as refusal:
             recheck(changed)
+        assert name in str(refusal.value)
+        assert "\n" not in str(refusal.value)
 
 
-def test_a_member_replaced_whole_is_named(bundle: Path, tmp_path: Path) -> None:
-    """Even in a container that is well-formed."""
-    from birthmark.bundle import _pack, _unpack
+@pytest.mark.parametrize("where", ["begin", "middle", "end"])
+def test_bytes_added_or_lost_are_found(saved: Path, where: str, tmp_path: Path) -> None:
+    data = saved.read_bytes()
+    at = {"begin": 0, "middle": len(data) // 2, "end": len(data)}[where]
+    for changed in (data[:at] + b"x" + data[at:], data[: max(at - 1, 0)] + data[at:][at == 0 :]):
+        (tmp_path / "x.zip").write_bytes(changed)
+        with pytest.raises(InvalidVerdict):
+            recheck(tmp_path / "x.zip")
 
-    members = _unpack(bundle)
-    for name in members:
-        forged = dict(members)
-        forged[name] = members[name].replace(b"0", b"1", 1)
-        if forged[name] == members[name]:
-            continue
-        (tmp_path / "forged.zip").write_bytes(_pack(forged))
-        with pytest.raises(InvalidVerdict, match=r"json|npy|sig"):
+
+def test_a_member_replaced_in_a_sound_container_is_named(saved: Path, tmp_path: Path) -> None:
+    members = bundle._unpack(saved.read_bytes())
+    for name, data in members.items():
+        forged = members | {name: data[:-1] + bytes([data[-1] ^ 1])}
+        (tmp_path / "forged.zip").write_bytes(bundle._pack(forged))
+        with pytest.raises(InvalidVerdict, match=name.replace(".", r"\.")):
             recheck(tmp_path / "forged.zip")
+
+
+def sign_again(members: Members, key: OwnerKey, path: Path) -> None:
+    """What a lying owner can do: put anything in, and sign it."""
+    members = {name: data for name, data in members.items() if not name.startswith("manifest")}
+    members["manifest.json"] = bundle._manifest(members)
+    members["manifest.sig"] = key.sign(bundle._SIGNED_PREFIX + members["manifest.json"])
+    path.write_bytes(bundle._pack(members))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("decision", "UNMARKED"),
+        ("p_value", 1e-90),
+        ("log10_p", -90.0),
+        ("mode", "informed"),
+        ("pictures", 7),
+        ("payload", "0000"),
+        ("payload_is_claimed", False),
+        ("tests_counted", 0),
+        ("false_positive_rate", 0.5),
+        ("claim_digest", "00"),
+        ("owner", "Somebody else"),
+        ("tests.coordinates", 97),
+        ("tests.cosine", 0.999),
+        ("tests.chips_matched", 96),
+        ("tests.log10_p_chips", -90.0),
+        ("tests.decoys", 10),
+        ("tests.decoys_as_good", 4),
+        ("tests.agree", False),
+        ("contract_version", 2),
+        ("tests", []),
+        ("evidence", []),
+        ("protocol", None),
+    ],
+)
+def test_the_owner_cannot_sign_numbers_that_do_not_follow(
+    saved: Path, session_claim: Owned, path: str, value: Any, tmp_path: Path
+) -> None:
+    members = bundle._unpack(saved.read_bytes())
+    stated = json.loads(members["verdict.json"])
+    inner = stated
+    *above, last = path.split(".")
+    for name in above:
+        inner = inner[name]
+    assert inner[last] != value
+    inner[last] = value
+    sign_again(members | {"verdict.json": bundle._json(stated)}, session_claim[0], tmp_path / "x")
+    with pytest.raises(InvalidVerdict):
+        recheck(tmp_path / "x")
+
+
+def test_what_only_the_key_can_repeat_is_repeated_with_it(
+    saved: Path, session_claim: Owned, tmp_path: Path
+) -> None:
+    """A cosine with numbers made to fit: only the owner's key shows that it is not the cosine."""
+    from birthmark import tails
+
+    key = session_claim[0]
+    members = bundle._unpack(saved.read_bytes())
+    stated = json.loads(members["verdict.json"])
+    fitted = copy.deepcopy(stated)
+    tests, n = fitted["tests"], stated["tests"]["coordinates"]
+    tests["cosine"] += 0.01
+    tests["log10_p_cosine"] = fitted["log10_p"] = tails.log10_p_of_cosine(tests["cosine"], n)
+    fitted["p_value"] = tails.p_of(fitted["log10_p"])
+    curve = copy.deepcopy(stated)
+    curve["curve"][0][1] -= 1.0
+    for forged in (fitted, curve):
+        sign_again(members | {"verdict.json": bundle._json(forged)}, key, tmp_path / "x")
+        recheck(tmp_path / "x")
+        with pytest.raises(InvalidVerdict, match="does not follow from the owner's key"):
+            recheck(tmp_path / "x", key)
+
+
+def array_bytes(array: np.ndarray[Any, Any], *, allow_pickle: bool = False) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=allow_pickle)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", ["statistics.npy", "estimate.npy", "regression.npy"])
+def test_hostile_arrays_are_refused(
+    informed: Path, session_claim: Owned, name: str, tmp_path: Path
+) -> None:
+    members = bundle._unpack(informed.read_bytes())
+    data = members[name]
+    array = np.load(io.BytesIO(data))
+    hostile = [
+        b"",
+        data[:-1],
+        data.replace(b"'shape': (", b"'shape': (90000000000, "),
+        array_bytes(array.astype("<f4")),
+        array_bytes(np.array([{}], object), allow_pickle=True),
+        array_bytes(array * array.dtype.type(-1)),
+    ]
+    if array.dtype.kind == "f":
+        hostile += [array_bytes(array * np.nan), array_bytes(np.full_like(array, 1e308))]
+    for bad in hostile:
+        # The blind statistics of an informed verdict enter its evidence only, hence the key.
+        sign_again(members | {name: bad}, session_claim[0], tmp_path / "x")
+        with pytest.raises(InvalidVerdict):
+            recheck(tmp_path / "x", session_claim[0])
+
+
+@pytest.mark.parametrize(
+    "text", [b"{", b"[]\n", b"[" * 100_000, b"\xff", b'{"p_value": NaN}\n', b'{"p_value": 1e999}\n']
+)
+def test_a_hostile_verdict_json_is_refused(
+    saved: Path, session_claim: Owned, text: bytes, tmp_path: Path
+) -> None:
+    members = bundle._unpack(saved.read_bytes())
+    sign_again(members | {"verdict.json": text}, session_claim[0], tmp_path / "x")
+    with pytest.raises(InvalidVerdict, match=r"verdict\.json"):
+        recheck(tmp_path / "x")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"not a zip" * 100])
@@ -93,28 +272,45 @@ def test_foreign_files_are_refused(content: bytes, tmp_path: Path) -> None:
         recheck(tmp_path / "x.zip")
     with pytest.raises(InvalidVerdict):
         recheck(tmp_path / "missing.zip")
+    with pytest.raises(InvalidVerdict):
+        recheck(tmp_path)
 
 
-def test_paths_in_a_zip_are_refused(tmp_path: Path) -> None:
+def test_paths_and_compression_in_a_zip_are_refused(saved: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
         archive.writestr("../../outside.txt", "x")
     with pytest.raises(InvalidVerdict, match="not a verdict bundle"):
         recheck(tmp_path / "evil.zip")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in bundle._unpack(saved.read_bytes()):
+            archive.writestr(name, bytes(10_000_000))
+    with pytest.raises(InvalidVerdict, match="compressed"):
+        recheck(tmp_path / "bomb.zip")
 
 
-def test_a_stranger_cannot_sign(
-    session_claim: Owned, other_claim, published, tmp_path: Path
+def test_a_stranger_can_neither_sign_nor_repeat(
+    session_claim: Owned, other_claim: tuple[OwnerKey, Claim], saved: Path, tmp_path: Path
 ) -> None:
-    key, claim, _ = session_claim
     stranger, _ = other_claim
     with pytest.raises(InvalidClaim):
-        verify(published.marked, claim, key).save(tmp_path / "v.zip", stranger)
+        recheck(saved, stranger)
+    members = bundle._unpack(saved.read_bytes())
+    sign_again(members, stranger, tmp_path / "x")
+    with pytest.raises(InvalidVerdict, match="signature"):
+        recheck(tmp_path / "x")
+
+
+def test_saving_with_another_key_writes_nothing(
+    verdict: Verdict, other_claim: tuple[OwnerKey, Claim], tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidClaim):
+        verdict.save(tmp_path / "v.zip", other_claim[0])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_secret_in_the_bundle(bundle: Path, session_claim: Owned) -> None:
+def test_no_secret_in_the_bundle(saved: Path, session_claim: Owned) -> None:
     key, claim, _ = session_claim
-    data = bundle.read_bytes()
+    data = saved.read_bytes()
     for secret in (key._secret, key.mark_key(claim.digest)._secret):
         assert secret not in data
         assert secret.hex().encode() not in data

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -146,6 +149,11 @@ def refused(result: tuple[int, str, str], word: str) -> None:
     ("line", "word"),
     [
         ("keygen -o owner.key", "exists"),
+        ("keygen -o nowhere/owner.key", "nowhere"),
+        ("claim --key owner.key --owner X --model x.onnx -o claim.json", "exists"),
+        ("claim --key owner.key --owner X --model x.onnx -o x", "x.onnx"),
+        ("claim --key owner.key --owner X --model photos --logo photos -o x", "photos"),
+        ("provision --key owner.key --claim claim.json -o m.mark", "exists"),
         ("provision --key missing.key --claim claim.json -o x", "missing.key"),
         ("provision --key claim.json --claim claim.json -o x", "key file"),
         ("provision --key owner.key --claim owner.key -o x", "claim"),
@@ -160,16 +168,116 @@ def refused(result: tuple[int, str, str], word: str) -> None:
         (VERIFY + "--suspect S.onnx", "--inputs"),
         (VERIFY + "--suspect claim.json --inputs photos", "claim"),
         (VERIFY + "photos --false-positive-rate 2", "false-positive"),
+        (VERIFY + "photos --report claim.json", "exists"),
+        (VERIFY + "photos --verdict nowhere/v.zip", "nowhere"),
         ("recheck claim.json", "bundle"),
         ("recheck nowhere.zip", "nowhere.zip"),
         ("surrogate --inputs photos --outputs nowhere -o x", "nowhere"),
         ("surrogate --inputs photos --outputs published --student vgg -o x", "vgg"),
+        ("surrogate --inputs photos --outputs published --steps 0 -o x", "steps"),
+        ("surrogate --inputs photos --outputs published --loss hinge -o x", "hinge"),
+        ("surrogate --inputs photos --outputs published -o claim.json", "exists"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(work: Path, run, line: str, word: str) -> None:
     before = sorted(p.name for p in work.iterdir())
     refused(run(line), word)
     assert sorted(p.name for p in work.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("", "COMMAND"),
+        ("keygne", "keygne"),
+        ("keygen", "--output"),
+        ("surrogate --inputs a --outputs b --steps many -o x", "many"),
+        ("protect --model m --mark m --threads -1 photos -o x", "-1"),
+        (VERIFY + "photos --false-positive-rate rarely", "rarely"),
+    ],
+)
+def test_a_wrong_option_is_one_line(
+    line: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(line.split())
+    captured = capsys.readouterr()
+    refused((int(str(stop.value.code)), captured.out, captured.err), word)
+
+
+def test_passphrase_is_asked_for_twice_when_made(work: Path, run, monkeypatch) -> None:
+    monkeypatch.delenv(cli.PASSPHRASE_VARIABLE)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    answers = iter(["one", "another", "same", "same", "same"])
+    monkeypatch.setattr(cli.getpass, "getpass", lambda prompt: next(answers))
+    refused(run("keygen -o typed.key"), "differ")
+    assert run("keygen -o typed.key")[0] == 0
+    refused(run("provision --key typed.key --claim claim.json -o x"), "another key")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    refused(run("keygen -o x"), cli.PASSPHRASE_VARIABLE)
+    (work / "typed.key").unlink()
+
+
+def test_an_interrupted_command_leaves_nothing(work: Path, run, monkeypatch) -> None:
+    from birthmark import pictures
+
+    written: list[Path] = []
+
+    def stop_at_the_third(path: Path, picture: np.ndarray) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path)
+        path.write_bytes(b"picture")
+
+    monkeypatch.setattr(pictures, "write_png", stop_at_the_third)
+    before = sorted(p.name for p in work.iterdir())
+    code, out, error = run("embed --mark m.mark photos -o stopped")
+    assert (code, out, error) == (130, "", "\nbirthmark: interrupted\n")
+    assert len(written) == 2
+    assert sorted(p.name for p in work.iterdir()) == before
+
+
+def test_an_empty_folder_is_taken_and_kept_empty_on_failure(work: Path, run) -> None:
+    (work / "waiting").mkdir()
+    (work / "broken.png").write_bytes(b"nothing")
+    refused(run("embed --mark m.mark broken.png -o waiting"), "none of 1")
+    assert list((work / "waiting").iterdir()) == []
+    assert run("embed --mark m.mark photos/p0.png -o waiting")[0] == 0
+    assert [p.name for p in (work / "waiting").iterdir()] == ["p0.png"]
+    (work / "broken.png").unlink()
+
+
+def test_hostile_names_reach_no_terminal(work: Path, run) -> None:
+    (work / "evil").mkdir()
+    (work / "evil" / "\x1b[31mred\n.png").write_bytes(b"nothing")
+    (work / "evil" / "p0.png").write_bytes((work / "published" / "p0.png").read_bytes())
+    _, out, _ = run(VERIFY + "evil")
+    assert "\x1b" not in out and "?[31mred" in out
+    _, _, error = run("embed --mark m.mark evil -o x")
+    assert "\x1b" not in error and error.count("\n") == 1
+    assert [p.name for p in (work / "x").iterdir()] == ["p0.png"]
+    shutil.rmtree(work / "x")
+
+
+def test_nothing_but_the_one_line_is_printed_by_the_libraries(work: Path) -> None:
+    """In a process of its own: libpng, libjpeg and onnxruntime write past Python's streams."""
+    png = (work / "published" / "p0.png").read_bytes()
+    damaged = work / "damaged.png"
+    damaged.write_bytes(png[:400] + bytes([png[400] ^ 255]) + png[401:])
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "birthmark",
+            *["embed", "--mark", "m.mark", "damaged.png", "-o", "x"],
+        ],
+        cwd=work,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    refused((done.returncode, done.stdout, done.stderr), "damaged.png")
+    damaged.unlink()
 
 
 def test_wrong_passphrase(run, monkeypatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.errors import OutputExists
-from birthmark.files import new_folder, write_atomically
+from birthmark.files import folder_atomically, new_folder, write_atomically
 
 
 def test_writes_and_overwrites(tmp_path: Path) -> None:
@@ -92,3 +92,27 @@ def test_new_folder(tmp_path: Path) -> None:
     assert new_folder(folder, into_existing=True) == folder
     with pytest.raises(OutputExists, match="not a folder"):
         new_folder(folder / "x", into_existing=True)
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with folder_atomically(tmp_path / "a" / "b") as folder:
+        (folder / "x").touch()
+        assert not (tmp_path / "a" / "b").exists()
+    assert os.listdir(tmp_path / "a") == ["b"]
+    assert os.listdir(tmp_path / "a" / "b") == ["x"]
+    with pytest.raises(KeyboardInterrupt), folder_atomically(tmp_path / "c") as folder:
+        (folder / "x").touch()
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_folder_is_never_mixed_with_another(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with folder_atomically(tmp_path / "empty") as folder:
+        (folder / "x").touch()
+    assert os.listdir(tmp_path / "empty") == ["x"]
+    for taken, why in (("empty", "not empty"), ("empty/x", "not a folder")):
+        with pytest.raises(OutputExists, match=why), folder_atomically(tmp_path / taken):
+            pytest.fail("the body must not run")
+    with pytest.raises(NotADirectoryError, match="x/y"), folder_atomically(tmp_path / "empty/x/y"):
+        pytest.fail("the body must not run")

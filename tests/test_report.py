@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -85,3 +86,30 @@ def test_hostile_names_are_text(session_claim, published, models_folder) -> None
     checker = Checker()
     checker.feed(render(verdict))
     assert "script" not in checker.tags
+
+
+@pytest.mark.parametrize(
+    ("log10_p", "text"),
+    [
+        (0.0, "1.000"),
+        (-2.0, "0.010"),
+        (-3.0, "1.0 × 10⁻³"),
+        (-16.155, "7.0 × 10⁻¹⁷"),
+        (-5.001, "1.0 × 10⁻⁵"),
+        (-400.5, "3.2 × 10⁻⁴⁰¹"),
+    ],
+)
+def test_p_values_are_written_for_people(log10_p: float, text: str) -> None:
+    from birthmark.report import _power
+
+    assert _power(log10_p).replace("\u00a0", " ") == text
+
+
+def test_says_how_it_was_done_and_what_it_does_not_say(verdict: Verdict) -> None:
+    from birthmark.bundle import HYPOTHESES, NOT_SAID, PROTOCOL
+
+    text = html.unescape(render(verdict))
+    for sentence in (NOT_SAID, *HYPOTHESES.values(), *PROTOCOL):
+        assert sentence in text
+    assert verdict.claim.public_key.hex() in text
+    assert verdict.created in text

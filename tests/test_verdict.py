@@ -15,13 +15,8 @@ from birthmark import payload
 from birthmark.errors import CouldNotJudge, InvalidClaim, InvalidModel
 from birthmark.keys import MarkKey
 from birthmark.mark import claimed_chips, rotation
-from birthmark.verdict import (
-    Decision,
-    log10_p_of_chips,
-    log10_p_of_cosine,
-    run_tests,
-    verify,
-)
+from birthmark.tails import log10_p_of_chips, log10_p_of_cosine
+from birthmark.verdict import Decision, run_tests, verify
 
 
 @given(c=st.floats(-0.999, 0.999), n=st.integers(2, 300))

@@ -2,10 +2,10 @@
 
 Members, in this order: ``verdict.json`` (every number and its meaning), ``claim.json`` (as
 :meth:`birthmark.Claim.save` writes it), ``statistics.npy`` (int64 [pictures, tones, orbits + 1]),
-``estimate.npy`` (float64 [n]), ``regression.npy`` (float64 [tones, orbits, orbits + 1]; informed
-verdicts only), ``manifest.json`` (the SHA-256 of each) and ``manifest.sig`` (the owner's Ed25519
-signature of the manifest). The container is written in one way only, so that a change of any byte
-of it is found.
+``estimate.npy`` (float64 [n]), ``regression.npy`` (float64 [tones, orbits, orbits + 1]: gram, then
+projection; informed verdicts only), ``manifest.json`` (the SHA-256 of each) and ``manifest.sig``
+(the owner's Ed25519 signature of the manifest). There is one way only to write a bundle, so that
+a change of any byte of it is found.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ import io
 import json
 import math
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
 from birthmark import _core
-from birthmark.calibration import Calibration
-from birthmark.claim import Claim
-from birthmark.errors import InvalidClaim, InvalidVerdict
-from birthmark.extract import Regression
+from birthmark.calibration import Calibration, FloatArray, Sums
+from birthmark.claim import Claim, code_version
+from birthmark.errors import BirthmarkError, InvalidClaim, InvalidVerdict
+from birthmark.extract import PictureStatistics, Pool, Regression
 from birthmark.files import StrPath, write_atomically
 from birthmark.keys import OwnerKey
+from birthmark.payload import DEFAULT_BITS
+from birthmark.tails import log10_p_of_chips, log10_p_of_cosine, p_of
 from birthmark.verdict import (
+    DECOYS,
+    PictureEvidence,
+    Tests,
     Verdict,
     count_decoys_as_good,
     decide,
-    log10_p_of_chips,
-    log10_p_of_cosine,
-    run_tests,
+    judge,
+    payload_hex,
     tests_agree,
 )
-
-_SIGNED_PREFIX = b"birthmark verdict\0"
-_FIXED_DATE = (1980, 1, 1, 0, 0, 0)
-_MAX_MEMBER_BYTES = 1 << 30
-_RELATIVE_TOLERANCE = 1e-6
 
 HYPOTHESES = {
     "prosecution": "The suspect was trained on outputs that carry the claim's mark.",
@@ -52,6 +52,63 @@ NOT_SAID = (
     " who trained it, when, or whether that was allowed. UNMARKED and UNDECIDED do not say that the"
     " suspect is independent: a mark may be too weak to be seen."
 )
+PROTOCOL = (
+    "All chance in the p-values is that of the claim's secret key, drawn before the suspect was"
+    " seen; nothing is assumed of the pictures.",
+    "The calibration was measured on the owner's model before anything was published, and its hash"
+    " stands in the signed claim.",
+    "Statistics are summed over all pictures before anything is tested; equal pictures count once.",
+    "The cosine test decides. Chips and decoys test the same in two other ways and must agree with"
+    " it, or there is no verdict.",
+    "p is multiplied by the number of hypotheses tried (Bonferroni).",
+    "A picture that once was an output of the owner's model carries the mark through any model:"
+    " what a suspect is asked must be fresh.",
+)
+
+_ORDER = (
+    "verdict.json",
+    "claim.json",
+    "statistics.npy",
+    "estimate.npy",
+    "regression.npy",
+    "manifest.json",
+    "manifest.sig",
+)
+_SIGNED_PREFIX = b"birthmark verdict\0"
+_FIXED_DATE = (1980, 1, 1, 0, 0, 0)
+_MAX_BUNDLE_BYTES = 1 << 30
+# Solving the same equations on another machine gives the same to about 1e-13.
+_ESTIMATE_TOLERANCE = 1e-9
+_TOLERANCE = 1e-6
+
+# What verdict.json holds: a type, a list of one form, a tuple of forms, or a dict of forms.
+_FORM: dict[str, Any] = {
+    "decision": str,
+    "p_value": float,
+    "log10_p": float,
+    "mode": str,
+    "pictures": int,
+    "payload": str | None,
+    "payload_is_claimed": bool,
+    "created": str,
+    "tests_counted": int,
+    "false_positive_rate": float,
+    "tests": get_type_hints(Tests),
+    "claim_digest": str,
+    "calibration_sha256": str,
+    "owner": str,
+    "model_name": str,
+    "model_sha256": str,
+    "public_key": str,
+    "evidence": [get_type_hints(PictureEvidence)],
+    "rejected": [(str, str)],
+    "curve": [(int, float)],
+    "contract_version": int,
+    "code_version": str,
+    "hypotheses": {"prosecution": str, "defence": str},
+    "not_said": str,
+    "protocol": [str],
+}
 
 
 @dataclass(frozen=True)
@@ -72,8 +129,11 @@ class Rechecked:
 def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
     """Write the bundle of a verdict, signed by the owner's key, atomically.
 
+    It holds no secret. The same verdict gives the same bytes.
+
     Raises:
         InvalidClaim: ``key`` is not the claim's.
+        InvalidVerdict: more pictures than a bundle may hold.
         OutputExists, OSError: as :func:`birthmark.files.write_atomically`.
     """
     verdict.claim.verify(key.public_key)
@@ -82,9 +142,10 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
             {
                 **verdict.summary(),
                 "contract_version": _core.CONTRACT_VERSION,
-                "code_version": verdict.claim.code_version,
+                "code_version": code_version(),
                 "hypotheses": HYPOTHESES,
                 "not_said": NOT_SAID,
+                "protocol": PROTOCOL,
             }
         ),
         "claim.json": verdict.claim.to_bytes(),
@@ -92,63 +153,72 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
         "estimate.npy": _npy(verdict.estimate.astype("<f8")),
     }
     if verdict.regression is not None:
-        both = np.concatenate(
-            [verdict.regression.gram, verdict.regression.projection[:, :, None]], axis=2
-        )
+        equations = verdict.regression
+        both = np.concatenate([equations.gram, equations.projection[:, :, None]], axis=2)
         members["regression.npy"] = _npy(both.astype("<f8"))
-    manifest = _json({name: hashlib.sha256(data).hexdigest() for name, data in members.items()})
-    members["manifest.json"] = manifest
-    members["manifest.sig"] = key.sign(_SIGNED_PREFIX + manifest)
-    write_atomically(path, _pack(members))
+    members["manifest.json"] = _manifest(members)
+    members["manifest.sig"] = key.sign(_SIGNED_PREFIX + members["manifest.json"])
+    data = _pack(members)
+    if len(data) > _MAX_BUNDLE_BYTES:
+        raise InvalidVerdict(f"{path}: more pictures than a verdict bundle may hold")
+    write_atomically(path, data)
 
 
 def recheck(path: StrPath, key: OwnerKey | None = None) -> Rechecked:
     """Repeat a verdict from its bundle. Returns only if everything holds.
 
     Without the owner's key: container, hashes, signatures, the estimate from the statistics, the
-    p-values from cosine and chips, the decoys, the agreement and the decision. The cosine itself
-    needs the secret direction: with ``key`` it is repeated too.
+    p-values from cosine and chips, the decoys, the agreement and the decision. Whatever needs the
+    secret direction (the cosine itself, the matching chips, the payload, the pictures' own
+    p-values) is repeated with ``key`` only.
+
+    That the claim's public key is its owner's must be known from elsewhere.
 
     Raises:
         InvalidVerdict: the bundle is damaged, was changed, or a number does not follow; names what.
+        InvalidClaim: ``key`` is not the claim's.
     """
-    members = _unpack(path)
+    try:
+        with open(path, "rb") as stream:
+            whole = stream.read(_MAX_BUNDLE_BYTES + 1)
+        # What a hostile signer's numbers overflow to is found by comparison.
+        with np.errstate(all="ignore"):
+            return _repeat(_unpack(whole), key)
+    except OSError as error:
+        raise InvalidVerdict(f"{path}: {error.strerror or error}") from error
+    except InvalidVerdict as error:
+        raise InvalidVerdict(f"{path}: {error}") from None
+
+
+def _repeat(members: dict[str, bytes], key: OwnerKey | None) -> Rechecked:
     try:
         claim = Claim.from_bytes(members["claim.json"])
+        calibration = Calibration.from_bytes(claim.calibration)
     except InvalidClaim as error:
-        raise InvalidVerdict(f"{path}: claim.json: {error}") from None
-    _check_seal(path, members, claim)
-    repeated = ["container, hashes and the owner's signature"]
-    summary = json.loads(members["verdict.json"])
-    if summary["claim_digest"] != claim.digest.hex():
-        raise InvalidVerdict(f"{path}: verdict.json: it is about another claim")
-    if summary["contract_version"] != _core.CONTRACT_VERSION:
-        raise InvalidVerdict(f"{path}: made under another version of the arithmetic contract")
-    sums, stored = _array(members["statistics.npy"]), _array(members["estimate.npy"])
-    calibration = Calibration.from_bytes(claim.calibration)
-    if summary["mode"] == "informed":
-        both = _array(members["regression.npy"])
-        estimate = Regression(both[:, :, :-1], both[:, :, -1]).read(calibration)
-    else:
-        estimate = calibration.read(sums.sum(axis=0))
-    if not np.allclose(estimate, stored, rtol=_RELATIVE_TOLERANCE, atol=1e-9):
-        raise InvalidVerdict(f"{path}: estimate.npy: it does not follow from the statistics")
+        raise InvalidVerdict(f"claim.json: {error}") from None
+    if key is not None:
+        claim.verify(key.public_key)
+    _check_seal(members, claim)
+    stated = _stated(members["verdict.json"])
+    _check_belongs(stated, claim, calibration)
+    sums, estimate, regression = _arrays(members, stated, calibration)
+    repeated = ["container, hashes and the owner's signatures"]
+
+    read = _read(sums, regression, calibration)
+    size = float(np.linalg.norm(estimate))
+    if not (0 < size < math.inf and np.linalg.norm(read - estimate) <= _ESTIMATE_TOLERANCE * size):
+        raise InvalidVerdict("estimate.npy: it does not follow from the statistics")
     repeated.append("the estimate, from the pictures' statistics and the frozen calibration")
-    _check_numbers(path, summary, stored)
-    repeated += ["p-values of cosine and chips", f"{summary['tests']['decoys']} decoys", "decision"]
-    secret = "the cosine with the secret direction, and the matching chips"
+    _check_numbers(stated, estimate)
+    repeated += ["p-values of cosine and chips", f"{DECOYS} decoys, agreement and decision"]
+    secret = "cosine with the secret direction, matching chips, payload, p of single pictures"
     if key is None:
-        return Rechecked(summary, tuple(repeated), (secret,))
-    claim.verify(key.public_key)
-    tests = run_tests(stored, key.mark_key(claim.digest), claim)
-    if tests.chips_matched != summary["tests"]["chips_matched"] or not math.isclose(
-        tests.cosine, summary["tests"]["cosine"], rel_tol=_RELATIVE_TOLERANCE, abs_tol=1e-9
-    ):
-        raise InvalidVerdict(f"{path}: verdict.json: the cosine does not follow from the key")
-    return Rechecked(summary, (*repeated, secret), ())
+        return Rechecked(stated, tuple(repeated), (secret,))
+    _check_with_key(stated, claim, key, sums, estimate, regression)
+    return Rechecked(stated, (*repeated, secret), ())
 
 
-def _check_seal(path: StrPath, members: dict[str, bytes], claim: Claim) -> None:
+def _check_seal(members: dict[str, bytes], claim: Claim) -> None:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -158,40 +228,178 @@ def _check_seal(path: StrPath, members: dict[str, bytes], claim: Claim) -> None:
         signer.verify(members["manifest.sig"], _SIGNED_PREFIX + manifest)
     except (InvalidSignature, ValueError):
         raise InvalidVerdict(
-            f"{path}: manifest.json or manifest.sig: the owner's signature does not hold"
+            "manifest.json or manifest.sig: the owner's signature does not hold"
         ) from None
-    hashes = json.loads(manifest)
-    for name, data in members.items():
-        if name.startswith("manifest."):
-            continue
-        if hashes.get(name) != hashlib.sha256(data).hexdigest():
-            raise InvalidVerdict(f"{path}: {name}: was changed after the verdict was signed")
+    hashed = {name: data for name, data in members.items() if not name.startswith("manifest.")}
+    if manifest == _manifest(hashed):
+        return
+    for name, data in hashed.items():
+        if hashlib.sha256(data).hexdigest().encode() not in manifest:
+            raise InvalidVerdict(f"{name}: was changed after the verdict was signed")
+    raise InvalidVerdict("manifest.json: not in the form that birthmark writes")
 
 
-def _check_numbers(path: StrPath, summary: dict[str, Any], estimate: npt.NDArray[Any]) -> None:
-    tests = summary["tests"]
+def _stated(data: bytes) -> dict[str, Any]:
+    """Parse verdict.json; whoever signs a bundle may have put anything there."""
+    try:
+        stated = json.loads(data)
+        canonical = _json(stated)
+    except (ValueError, RecursionError):
+        raise InvalidVerdict("verdict.json: not JSON (UTF-8, finite numbers)") from None
+    if canonical != data or not _has_form(stated, _FORM):
+        raise InvalidVerdict("verdict.json: not in the form that birthmark writes")
+    if stated["contract_version"] != _core.CONTRACT_VERSION:
+        raise InvalidVerdict(
+            f"made under version {stated['contract_version']} of the arithmetic contract, and this"
+            f" is version {_core.CONTRACT_VERSION}"
+        )
+    result: dict[str, Any] = stated
+    return result
+
+
+def _has_form(value: Any, form: Any) -> bool:
+    if isinstance(form, dict):
+        return (
+            isinstance(value, dict)
+            and value.keys() == form.keys()
+            and all(_has_form(value[name], form[name]) for name in form)
+        )
+    if isinstance(form, list):
+        return isinstance(value, list) and all(_has_form(v, form[0]) for v in value)
+    if isinstance(form, tuple):
+        return (
+            isinstance(value, list) and len(value) == len(form) and all(map(_has_form, value, form))
+        )
+    return isinstance(value, form) and (form is bool or not isinstance(value, bool))
+
+
+def _check_belongs(stated: dict[str, Any], claim: Claim, calibration: Calibration) -> None:
+    """Check verdict.json against the claim, and its numbers' ranges."""
+    for name, value in {
+        "claim_digest": claim.digest.hex(),
+        "calibration_sha256": claim.calibration_sha256,
+        "owner": claim.owner,
+        "model_name": claim.model_name,
+        "model_sha256": claim.model_sha256,
+        "public_key": claim.public_key.hex(),
+    }.items():
+        if stated[name] != value:
+            raise InvalidVerdict(f"verdict.json: {name} is not the claim's")
+    tests, evidence, n = stated["tests"], stated["evidence"], calibration.coordinates
+    for what, holds in {
+        "mode": stated["mode"] in ("blind", "informed"),
+        "pictures": stated["pictures"] == len(evidence) > 0,
+        "evidence": len({e["sha256"] for e in evidence}) == len(evidence),
+        "false_positive_rate": 0 < stated["false_positive_rate"] <= 0.01,
+        "tests_counted": stated["tests_counted"] > 0,
+        "coordinates": tests["coordinates"] == n,
+        "cosine": abs(tests["cosine"]) <= 1 + _TOLERANCE,
+        "chips_matched": 0 <= tests["chips_matched"] <= n,
+        "decoys": tests["decoys"] == DECOYS,
+        "payload": stated["payload"] is None or stated["decision"] == "MARKED",
+        "payload_is_claimed": stated["payload_is_claimed"]
+        == (stated["payload"] == payload_hex(claim.payload_bits(DEFAULT_BITS))),
+    }.items():
+        if not holds:
+            raise InvalidVerdict(f"verdict.json: {what} cannot be so")
+
+
+def _arrays(
+    members: dict[str, bytes], stated: dict[str, Any], calibration: Calibration
+) -> tuple[Sums, FloatArray, Regression | None]:
+    tones, orbits = _core.TONES, _core.ORBITS
+    sums = _array(members, "statistics.npy", "<i8", (stated["pictures"], tones, orbits + 1))
+    estimate = _array(members, "estimate.npy", "<f8", (calibration.coordinates,))
+    informed = stated["mode"] == "informed"
+    if informed != ("regression.npy" in members):
+        raise InvalidVerdict("regression.npy: there in a blind verdict, or missing in an informed")
+    if not informed:
+        return sums, estimate, None
+    both = _array(members, "regression.npy", "<f8", (tones, orbits, orbits + 1))
+    return sums, estimate, Regression(both[:, :, :-1], both[:, :, -1])
+
+
+def _read(sums: Sums, regression: Regression | None, calibration: Calibration) -> FloatArray:
+    try:
+        if regression is not None:
+            return regression.read(calibration)
+        return calibration.read(sums.sum(axis=0))
+    except (BirthmarkError, np.linalg.LinAlgError) as error:
+        raise InvalidVerdict(f"the statistics give no estimate: {error}") from None
+
+
+def _check_numbers(stated: dict[str, Any], estimate: FloatArray) -> None:
+    """Repeat every number that follows from the estimate, the cosine and the matched chips."""
+    tests = stated["tests"]
     n, cosine, matched = tests["coordinates"], tests["cosine"], tests["chips_matched"]
     log10_p = log10_p_of_cosine(cosine, n)
     as_good = count_decoys_as_good(estimate, cosine)
     agree = tests_agree(cosine, matched, as_good, n)
-    corrected = min(0.0, log10_p + math.log10(summary["tests_counted"]))
-    expected = {
-        "p of the cosine": (tests["log10_p_cosine"], log10_p),
-        "p of the chips": (tests["log10_p_chips"], log10_p_of_chips(matched, n)),
-        "corrected p": (summary["log10_p"], corrected),
-        "number of decoys as good": (tests["decoys_as_good"], as_good),
-        "agreement": (tests["agree"], agree),
-    }
-    for what, (stated, repeated) in expected.items():
-        if not math.isclose(stated, repeated, rel_tol=_RELATIVE_TOLERANCE, abs_tol=1e-9):
-            raise InvalidVerdict(f"{path}: verdict.json: {what} does not follow")
-    if summary["decision"] != decide(corrected, agree, summary["false_positive_rate"]):
-        raise InvalidVerdict(f"{path}: verdict.json: the decision does not follow")
+    corrected = min(0.0, log10_p + math.log10(stated["tests_counted"]))
+    for what, value, repeated in (
+        ("p of the cosine", tests["log10_p_cosine"], log10_p),
+        ("p of the chips", tests["log10_p_chips"], log10_p_of_chips(matched, n)),
+        ("number of decoys as good", tests["decoys_as_good"], as_good),
+        ("agreement", tests["agree"], agree),
+        ("log10 of the corrected p", stated["log10_p"], corrected),
+        ("decision", stated["decision"], decide(corrected, agree, stated["false_positive_rate"])),
+    ):
+        if not _same(value, repeated):
+            raise InvalidVerdict(f"verdict.json: the {what} does not follow")
+    # Relative, so that p-values below any absolute tolerance count too.
+    if not math.isclose(stated["p_value"], p_of(stated["log10_p"]), rel_tol=_TOLERANCE):
+        raise InvalidVerdict("verdict.json: the corrected p does not follow")
+
+
+def _check_with_key(
+    stated: dict[str, Any],
+    claim: Claim,
+    key: OwnerKey,
+    sums: Sums,
+    estimate: FloatArray,
+    regression: Regression | None,
+) -> None:
+    """Judge the stored statistics once more, and compare the whole verdict."""
+    entries = [
+        PictureStatistics(e["name"], e["sha256"], e["height_px"], e["width_px"], of_picture)
+        for e, of_picture in zip(stated["evidence"], sums, strict=True)
+    ]
+    pool = Pool(entries, [(name, reason) for name, reason in stated["rejected"]])
+    try:
+        verdict = judge(
+            pool,
+            regression,
+            claim,
+            Calibration.from_bytes(claim.calibration),
+            key.mark_key(claim.digest),
+            stated["false_positive_rate"],
+            estimate,
+        )
+    except BirthmarkError as error:
+        raise InvalidVerdict(f"the statistics give no verdict: {error}") from None
+    for name, value in verdict.summary().items():
+        if name != "created" and not _same(stated[name], value):
+            raise InvalidVerdict(f"verdict.json: {name} does not follow from the owner's key")
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equal, floats to within the tolerance; ``b`` is ours, ``a`` comes from JSON."""
+    if isinstance(b, dict):
+        return all(_same(a[name], value) for name, value in b.items())
+    if isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(b, float):
+        return math.isclose(a, b, rel_tol=_TOLERANCE, abs_tol=1e-9)
+    return bool(a == b)
 
 
 def _json(value: Any) -> bytes:
     text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     return text.encode() + b"\n"
+
+
+def _manifest(members: dict[str, bytes]) -> bytes:
+    return _json({name: hashlib.sha256(data).hexdigest() for name, data in members.items()})
 
 
 def _npy(array: npt.NDArray[Any]) -> bytes:
@@ -200,8 +408,19 @@ def _npy(array: npt.NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
-def _array(data: bytes) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+def _array(
+    members: dict[str, bytes], name: str, dtype: str, shape: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    """Read a member that must hold finite numbers of this dtype and shape, and nothing else."""
+    data, count = members[name], math.prod(shape)
+    size = count * np.dtype(dtype).itemsize
+    if len(data) <= size:
+        raise InvalidVerdict(f"{name}: shorter than an array of {dtype} {list(shape)}")
+    array = np.frombuffer(data, dtype, count, len(data) - size).reshape(shape)
+    if data != _npy(array):
+        raise InvalidVerdict(f"{name}: not an array of {dtype} {list(shape)}")
+    if not np.isfinite(array).all():
+        raise InvalidVerdict(f"{name}: holds NaN or Inf")
     return array
 
 
@@ -209,37 +428,45 @@ def _pack(members: dict[str, bytes]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, data in members.items():
-            archive.writestr(zipfile.ZipInfo(name, _FIXED_DATE), data)
+            info = zipfile.ZipInfo(name, _FIXED_DATE)
+            info.create_system = 3  # Unix, on every system
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, data)
     return stream.getvalue()
 
 
-_ORDER = (
-    "verdict.json",
-    "claim.json",
-    "statistics.npy",
-    "estimate.npy",
-    "regression.npy",
-    "manifest.json",
-    "manifest.sig",
-)
-
-
-def _unpack(path: StrPath) -> dict[str, bytes]:
-    """Read the members; nothing is ever written to disk, so a member's path can do no harm."""
+def _unpack(whole: bytes) -> dict[str, bytes]:
+    """Read the members. Nothing is written to disk, so a member's path can do no harm."""
+    if len(whole) > _MAX_BUNDLE_BYTES:
+        raise InvalidVerdict("larger than a verdict bundle may be")
     try:
-        with open(path, "rb") as stream:
-            whole = stream.read(_MAX_MEMBER_BYTES)
         with zipfile.ZipFile(io.BytesIO(whole)) as archive:
-            names = archive.namelist()
+            entries = archive.infolist()
+            names = [entry.filename for entry in entries]
             if names not in ([n for n in _ORDER if n != "regression.npy"], list(_ORDER)):
-                raise InvalidVerdict(f"{path}: not a verdict bundle: {', '.join(names[:9])}")
-            if sum(info.file_size for info in archive.infolist()) > _MAX_MEMBER_BYTES:
-                raise InvalidVerdict(f"{path}: larger than a verdict bundle may be")
+                raise InvalidVerdict(f"not a verdict bundle, by its members: {_shown(names)}")
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                raise InvalidVerdict("not a verdict bundle: its members are compressed")
             members = {name: archive.read(name) for name in names}
-    except OSError as error:
-        raise InvalidVerdict(f"{path}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-        raise InvalidVerdict(f"{path}: not a whole verdict bundle: {error}") from None
-    if _pack(members) != whole:
-        raise InvalidVerdict(f"{path}: the zip container was changed")
+    except InvalidVerdict:
+        raise
+    except Exception as error:  # zipfile raises whatever its parser trips over
+        reason = str(error) or "it ends too early"
+        raise InvalidVerdict(f"not a whole verdict bundle: {reason}") from None
+    packed = _pack(members)
+    if packed != whole:
+        _blame(whole, packed, entries)
     return members
+
+
+def _blame(whole: bytes, packed: bytes, entries: Sequence[zipfile.ZipInfo]) -> NoReturn:
+    """Name the member at the first byte that differs from what :func:`save` writes."""
+    pairs = enumerate(zip(whole, packed, strict=False))
+    place = next((i for i, (a, b) in pairs if a != b), min(len(whole), len(packed)))
+    before = [entry.filename for entry in entries if entry.header_offset <= place]
+    where = before[-1] if before else "its beginning"
+    raise InvalidVerdict(f"the zip container was changed at byte {place}, in or after {where}")
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:9]) or "none"

@@ -123,7 +123,7 @@ class Claim:
             calibration=calibration,
             calibration_sha256=hashlib.sha256(calibration).hexdigest(),
             created=created.astimezone(UTC).strftime(_TIME_FORMAT),
-            code_version=_code_version(),
+            code_version=code_version(),
             public_key=key.public_key,
             signature=bytes(64),
         )
@@ -295,7 +295,8 @@ def _file_sha256(path: StrPath) -> str:
         raise InvalidModel(f"{os.fspath(path)}: {error.strerror}") from error
 
 
-def _code_version() -> str:
+def code_version() -> str:
+    """Version of this package, or "not installed"."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

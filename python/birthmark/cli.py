@@ -7,23 +7,24 @@ Exit codes: 0 done (verify: MARKED), 1 verify: UNMARKED or UNDECIDED, 2 an error
 from __future__ import annotations
 
 import argparse
+import errno
 import getpass
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from birthmark.errors import BirthmarkError, InvalidPicture, OutputExists, WrongPassphrase
+from birthmark.model_calibration import as_planes, calibrate_model, calibration_inputs
 from birthmark.progress import Progress
 
 if TYPE_CHECKING:
-    from birthmark.calibration import Calibration
     from birthmark.keys import OwnerKey
-    from birthmark.models import ImageModel
     from birthmark.pictures import Picture
     from birthmark.verdict import Verdict
 
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     # OpenCV reports damaged pictures on its own; here each is reported once, in one line.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name must not stop a terminal of few letters
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -45,18 +49,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = f"{where}{error.strerror or error}"
     except ValueError as error:
         message = str(error)
+    except EOFError:
+        message = "no passphrase was given"
+    except MemoryError:
+        message = "not enough memory"
     except KeyboardInterrupt:
         print("\nbirthmark: interrupted", file=sys.stderr)
         return 130
-    print(f"birthmark: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"birthmark: error: {_printable(message)}", file=sys.stderr)
     return 2
 
 
+def _printable(text: str) -> str:
+    """On one line, and without what a file's name could do to a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"birthmark: error: {_printable(message)} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    from birthmark.claim import code_version
+
+    parser = _Parser(
         prog="birthmark",
         description="Mark an image model's outputs, and prove it when a model was trained on them.",
     )
+    parser.add_argument("--version", action="version", version=f"birthmark {code_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(
@@ -78,6 +101,15 @@ def _parser() -> argparse.ArgumentParser:
             type=int,
             metavar="N",
             help=f"read the passphrase from file descriptor N (else {PASSPHRASE_VARIABLE}, or ask)",
+        )
+
+    def threads(added: argparse.ArgumentParser, default: int = 0) -> None:
+        added.add_argument(
+            "--threads",
+            type=_count,
+            default=default,
+            metavar="N",
+            help=f"threads of a model (default {default}; 0: as many as onnxruntime likes)",
         )
 
     added = command("keygen", _keygen, "Make an owner's key.", "birthmark keygen -o owner.key")
@@ -102,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         help="typical inputs of the model to calibrate on (else photographs of the package)",
     )
     added.add_argument("-o", "--output", required=True)
+    threads(added)
     secret(added)
 
     added = command(
@@ -126,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("inputs", nargs="+", metavar="INPUT", help="picture files and folders")
     added.add_argument("-o", "--output", required=True, help="a new folder")
     added.add_argument("--kernel", help="scalar, avx2, avx512 or neon (all give the same bytes)")
-    added.add_argument("--threads", type=int, default=0, help="of the model (0: onnxruntime's)")
+    threads(added)
 
     added = command(
         "embed",
@@ -148,10 +181,11 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--inputs", required=True, help="folder of inputs")
     added.add_argument("--outputs", required=True, help="folder of outputs with the same stems")
     added.add_argument("--student", default="unet", help="unet (default), resnet or cnn")
-    added.add_argument("--steps", type=int, default=1500)
-    added.add_argument("--seed", type=int, default=0)
+    added.add_argument("--steps", type=_count, default=1500)
+    added.add_argument("--seed", type=_count, default=0)
     added.add_argument("--loss", default="mse", help="mse (default), l1 or charbonnier")
     added.add_argument("--checkpoint", help="save progress here, and go on from it")
+    threads(added, 1)
     added.add_argument("-o", "--output", required=True)
 
     added = command(
@@ -172,6 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--report", metavar="R.html", help="write a report for people")
     added.add_argument("--verdict", metavar="V.zip", help="write a bundle for recheck")
     added.add_argument("--json", action="store_true", help="print one JSON object")
+    threads(added)
     secret(added)
 
     added = command(
@@ -185,6 +220,22 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--json", action="store_true", help="print one JSON object")
     secret(added)
     return parser
+
+
+def _count(text: str) -> int:
+    """A whole number of at least 0, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"not a whole number of at least 0: {text!r}")
+    return int(text)
+
+
+def _new_file(path: str) -> None:
+    """Refuse an output file before any work is done for it: nothing is ever overwritten."""
+    if os.path.lexists(path):
+        raise OutputExists(f"{path}: exists; it is not overwritten")
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "no such folder to write to", folder)
 
 
 def _passphrase(options: argparse.Namespace, *, twice: bool = False) -> str:
@@ -210,8 +261,7 @@ def _load_key(options: argparse.Namespace) -> OwnerKey:
 def _keygen(options: argparse.Namespace) -> int:
     from birthmark.keys import OwnerKey
 
-    if os.path.lexists(options.output):
-        raise OutputExists(f"{options.output}: exists; a key is never overwritten")
+    _new_file(options.output)
     key = OwnerKey.generate()
     key.save(options.output, _passphrase(options, twice=True))
     print(f"{options.output}: public key {key.public_key.hex()}")
@@ -222,10 +272,11 @@ def _claim(options: argparse.Namespace) -> int:
     from birthmark.claim import Claim
     from birthmark.models import ImageModel
 
+    _new_file(options.output)
     key = _load_key(options)
     logo = Path(options.logo).read_bytes() if options.logo else None
-    model = ImageModel(options.model)
-    calibration = calibrate_model(model, _calibration_inputs(model, options.inputs))
+    model = ImageModel(options.model, threads=options.threads)
+    calibration = calibrate_model(model, calibration_inputs(model, options.inputs))
     claim = Claim.create(
         key,
         options.owner,
@@ -239,53 +290,11 @@ def _claim(options: argparse.Namespace) -> int:
     return 0
 
 
-def _calibration_inputs(model: ImageModel, given: list[str] | None) -> list[Picture]:
-    """The owner's own inputs, or the package's photographs at the model's input size."""
-    import cv2
-
-    from birthmark.pictures import gather_pictures, read_picture
-    from birthmark.resources import calibration_photographs
-
-    if given:
-        return [read_picture(path) for path in gather_pictures(given).files]
-    pictures = [read_picture(path) for path in calibration_photographs()]
-    if model.scale == 1:
-        return pictures
-    factor = 1 / model.scale
-    return [
-        np.ascontiguousarray(
-            cv2.resize(p, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8
-        )
-        for p in pictures
-    ]
-
-
-def calibrate_model(model: ImageModel, inputs: Sequence[Picture]) -> Calibration:
-    """Run a model over inputs and calibrate on its outputs, with a progress line."""
-    from birthmark.calibration import calibrate
-
-    progress = Progress("running the model")
-    outputs = []
-    for i, picture in enumerate(inputs):
-        progress(i, len(inputs))
-        outputs.append(model.run(as_planes(picture))[0])
-    progress.close()
-    progress = Progress("calibrating")
-    calibration = calibrate(outputs, progress=progress)
-    progress.close()
-    return calibration
-
-
-def as_planes(picture: Picture) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """uint8 [h, w, 3] -> float32 [1, 3, h, w] in [0, 1]."""
-    planes = picture.transpose(2, 0, 1)[np.newaxis].astype(np.float32)
-    return np.ascontiguousarray(planes / np.float32(255))
-
-
 def _provision(options: argparse.Namespace) -> int:
     from birthmark.claim import Claim
     from birthmark.mark import provision
 
+    _new_file(options.output)
     mark = provision(_load_key(options), Claim.load(options.claim))
     mark.save(options.output)
     print(f"{options.output}: mark {mark.id}")
@@ -308,7 +317,7 @@ def _publish(
 ) -> int:
     """Mark what `outputs_of` makes of each picture, into a new folder."""
     from birthmark.embed import Embedder
-    from birthmark.files import new_folder
+    from birthmark.files import folder_atomically
     from birthmark.mark import Mark
     from birthmark.pictures import gather_pictures, read_picture, write_png
 
@@ -317,26 +326,31 @@ def _publish(
     targets = {file: f"{file.stem}.png" for file in files}
     if len(set(targets.values())) < len(files):
         raise InvalidPicture("two inputs have the same stem; their outputs would be one file")
-    folder = new_folder(options.output)
-    progress = Progress("publishing")
     failed: list[str] = []
-    for i, file in enumerate(files):
-        progress(i, len(files), file.name)
-        try:
-            write_png(folder / targets[file], embedder.embed(outputs_of(read_picture(file))))
-        except BirthmarkError as error:
-            failed.append(str(error))
-    progress.close()
-    if failed:
+    progress = Progress("publishing")
+    with folder_atomically(options.output) as folder:
+        for i, file in enumerate(files):
+            progress(i, len(files), file.name)
+            try:
+                write_png(folder / targets[file], embedder.embed(outputs_of(read_picture(file))))
+            except BirthmarkError as error:
+                failed.append(str(error))
+        progress.close()
         done = len(files) - len(failed)
-        raise InvalidPicture(f"{done} of {len(files)} published; left out: {'; '.join(failed)}")
-    print(f"{folder}: {len(files)} pictures published")
+        more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
+        reasons = "; ".join(failed[:5]) + more
+        if not done:
+            raise InvalidPicture(f"none of {len(files)} could be published: {reasons}")
+    if failed:
+        raise InvalidPicture(f"{done} of {len(files)} published; left out: {reasons}")
+    print(f"{options.output}: {len(files)} pictures published")
     return 0
 
 
 def _surrogate(options: argparse.Namespace) -> int:
     from birthmark.training.surrogates import steal_folder
 
+    _new_file(options.output)
     progress = Progress("stealing")
     surrogate = steal_folder(
         options.inputs,
@@ -346,6 +360,7 @@ def _surrogate(options: argparse.Namespace) -> int:
         seed=options.seed,
         loss=options.loss,
         checkpoint=options.checkpoint,
+        threads=options.threads,
         progress=progress,
     )
     progress.close()
@@ -356,6 +371,7 @@ def _surrogate(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from birthmark.claim import Claim
+    from birthmark.models import ImageModel
     from birthmark.report import write_report
     from birthmark.verdict import Decision, verify
 
@@ -365,16 +381,22 @@ def _verify(options: argparse.Namespace) -> int:
         raise ValueError("give either PICTURE, or --suspect and --inputs")
     if not options.suspect and (options.inputs or options.model):
         raise ValueError("--inputs and --model go with --suspect")
+    for path in filter(None, (options.report, options.verdict)):
+        _new_file(path)
     claim = Claim.load(options.claim)
     key = _load_key(options)
-    progress = Progress("measuring", enabled=not options.json)
+    suspect, model = (
+        ImageModel(path, threads=options.threads) if path else None
+        for path in (options.suspect, options.model)
+    )
+    progress = Progress("measuring")
     verdict = verify(
         options.pictures or None,
         claim,
         key,
-        suspect=options.suspect,
+        suspect=suspect,
         inputs=[options.inputs] if options.inputs else None,
-        model=options.model,
+        model=model,
         false_positive_rate=options.false_positive_rate,
         progress=progress,
     )
@@ -384,7 +406,7 @@ def _verify(options: argparse.Namespace) -> int:
     if options.report:
         write_report(verdict, options.report)
     if options.json:
-        print(json.dumps(verdict.summary(), ensure_ascii=False))
+        print(json.dumps(verdict.summary()))
     else:
         _print_verdict(verdict)
     return 0 if verdict.decision is Decision.MARKED else 1
@@ -397,7 +419,8 @@ def _print_verdict(verdict: Verdict) -> None:
         payload += " (the claim's)"
     for name, value in (
         ("decision", str(verdict.decision)),
-        ("log10 p", f"{verdict.log10_p:.2f}  ({verdict.mode}, {verdict.tests_counted} test)"),
+        ("p", f"{_p(verdict.log10_p)}  ({verdict.mode})"),
+        ("tests counted", str(verdict.tests_counted)),
         ("pictures", str(verdict.pictures)),
         ("chips", f"{tests.chips_matched} of {tests.coordinates}"),
         ("decoys as good", f"{tests.decoys_as_good} of {tests.decoys}"),
@@ -405,7 +428,11 @@ def _print_verdict(verdict: Verdict) -> None:
     ):
         print(f"{name:>15}  {value}")
     for name, reason in verdict.rejected:
-        print(f"{'left out':>15}  {name}: {reason}")
+        print(f"{'left out':>15}  {_printable(f'{name}: {reason}')}")
+
+
+def _p(log10_p: float) -> str:
+    return f"{10**log10_p:.2g}" if log10_p > -300 else f"10^{log10_p:.0f}"
 
 
 def _recheck(options: argparse.Namespace) -> int:
@@ -415,9 +442,10 @@ def _recheck(options: argparse.Namespace) -> int:
     summary = rechecked.summary
     if options.json:
         checks = {"repeated": rechecked.repeated, "needs_key": rechecked.needs_key}
-        print(json.dumps({**summary, **checks}, ensure_ascii=False))
+        print(json.dumps({**summary, **checks}))
         return 0
-    print(f"{options.bundle}: {summary['decision']}, log10 p {summary['log10_p']:.2f}: holds")
+    print(f"{options.bundle}: {summary['decision']}, p = {_p(summary['log10_p'])}: holds")
+    print(f"  claim of {_printable(summary['owner'])}, public key {summary['public_key']}")
     for step in rechecked.repeated:
         print(f"  repeated: {step}")
     for step in rechecked.needs_key:

@@ -10,6 +10,7 @@ import argparse
 import multiprocessing
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -21,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from birthmark.claim import Claim
-from birthmark.cli import as_planes, calibrate_model
 from birthmark.embed import Embedder
-from birthmark.errors import InvalidPicture
+from birthmark.errors import BirthmarkError, InvalidModel
 from birthmark.files import new_folder
 from birthmark.keys import OwnerKey
 from birthmark.mark import provision
+from birthmark.model_calibration import as_planes, calibrate_model
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture, write_png
 from birthmark.progress import Progress
@@ -66,6 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--student", default="resnet", help="the thief's network")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    try:
+        return _whole_way(options)
+    except (BirthmarkError, OSError) as error:
+        print(f"birthmark.demo: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nbirthmark.demo: interrupted", file=sys.stderr)
+        return 130
+
+
+def _whole_way(options: argparse.Namespace) -> int:
     began = time.monotonic()
     out = new_folder(options.out, into_existing=True)
     photos = Path(options.photos)
@@ -108,13 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ),
         Row("control: another owner's key", verify(answers, strangers_claim, stranger), False),
     ]
-    own = [y.astype(np.float32) for y in map(model, held_out)]
-    fidelity = [
-        (name, [_psnr(y, x) for y, x in zip(own, map(m, held_out), strict=True)])
-        for name, m in (("stolen surrogate", thief), ("control", control))
-    ]
-    quality = _quality(model, plain, marked, photos / "eval")
-    _print_table(rows, fidelity, quality)
+    _print_rows(rows)
+    _print_quality(photos / "eval", model, (plain, marked), (thief, control))
     blind.save(out / "verdict.zip", key)
     write_report(
         blind,
@@ -140,8 +147,9 @@ def _inputs(folder: Path, divisors: tuple[int, ...]) -> list[Picture]:
     for file in gather_pictures([folder]).files:
         photo = read_picture(file)
         for divisor in divisors:
-            size = (photo.shape[1] // divisor, photo.shape[0] // divisor)
-            small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+            height, width = (side // divisor for side in photo.shape[:2])
+            whole = photo[: height * divisor, : width * divisor]
+            small = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
             pictures.append(np.ascontiguousarray(small, np.uint8))
     return pictures
 
@@ -150,7 +158,7 @@ def _owner(
     model: ImageModel, model_path: str, inputs: list[Picture], out: Path
 ) -> tuple[OwnerKey, Claim]:
     if model.scale != 2:
-        raise InvalidPicture(f"the demonstration protects a x2 model; this one is x{model.scale}")
+        raise InvalidModel(f"the demonstration protects a x2 model; this one is x{model.scale}")
     key = OwnerKey.generate()
     key_file = out / "owner.key"
     key_file.unlink(missing_ok=True)
@@ -188,6 +196,8 @@ def _train(
     """In a process of its own: one thief on one core."""
     from birthmark.training.surrogates import steal
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+
     def progress(done: int, total: int, message: str) -> None:
         shared[name + " done"] = done
         shared[name + " says"] = message
@@ -213,7 +223,9 @@ def _steal_both(
     with context.Manager() as manager:
         shared = manager.dict()
         processes = [
-            context.Process(target=_train, args=(name, inputs, pictures, options, shared))
+            context.Process(
+                target=_train, args=(name, inputs, pictures, options, shared), daemon=True
+            )
             for name, pictures in zip(names, outputs, strict=True)
         ]
         for process in processes:
@@ -226,35 +238,11 @@ def _steal_both(
             progress(done, 2 * options.steps, says)
         progress.close()
         if any(process.exitcode for process in processes):
-            raise RuntimeError("a surrogate's training failed (see above)")
+            raise BirthmarkError("a surrogate's training failed (see above)")
         return shared["guilty model"], shared["control model"]
 
 
-def _psnr(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
-    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-12)))
-
-
-def _quality(
-    model: ImageModel, plain: Embedder, marked: Embedder, folder: Path
-) -> tuple[float, float]:
-    """Mean PSNR of the model against the photographs themselves, without and with the mark."""
-    import cv2
-
-    scores = []
-    for file in gather_pictures([folder]).files:
-        photo = read_picture(file)
-        photo = photo[: photo.shape[0] // 2 * 2, : photo.shape[1] // 2 * 2]
-        small = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        output = model.run(as_planes(np.ascontiguousarray(small, np.uint8)))
-        scores.append([_psnr(photo, e.embed(output)) for e in (plain, marked)])
-    without, with_mark = np.mean(scores, axis=0)
-    return float(without), float(with_mark)
-
-
-def _print_table(
-    rows: list[Row], fidelity: list[tuple[str, list[float]]], quality: tuple[float, float]
-) -> None:
+def _print_rows(rows: list[Row]) -> None:
     print(f"\n{'':42}{'decision':>10}{'log10 p':>9}{'chips':>9}{'pictures':>10}")
     for row in rows:
         tests = row.verdict.tests
@@ -263,10 +251,38 @@ def _print_table(
             f"{row.who:42}{row.verdict.decision:>10}{row.verdict.log10_p:9.1f}{chips:>9}"
             f"{row.verdict.pictures:10}{'' if row.as_it_should_be else '   NOT AS IT SHOULD BE'}"
         )
-    for name, values in fidelity:
-        print(f"{name + ' against the model':42}{np.mean(values):10.2f} dB PSNR")
-    print(f"{'model against ground truth, no mark':42}{quality[0]:10.2f} dB PSNR")
-    print(f"{'model against ground truth, marked':42}{quality[1]:10.2f} dB PSNR")
+
+
+def _print_quality(
+    folder: Path,
+    model: ImageModel,
+    embedders: tuple[Embedder, Embedder],
+    surrogates: tuple[ImageModel, ImageModel],
+) -> None:
+    """How near everybody comes to the model, and to the photographs before they were halved."""
+    inputs = _inputs(folder, (2,))
+    outputs = _answers(model, inputs, "comparing")
+    plain, marked = ([embedder.embed(y) for y in outputs] for embedder in embedders)
+    photos = [read_picture(file) for file in gather_pictures([folder]).files]
+    truth = [photo[: y.shape[0], : y.shape[1]] for photo, y in zip(photos, plain, strict=True)]
+    stolen, control = ([surrogate(x) for x in inputs] for surrogate in surrogates)
+    print(f"\n{'mean over ' + str(len(inputs)) + ' pictures':42}{'to the model':>19}{'truth':>10}")
+    print(f"{'':42}{'PSNR dB':>10}{'MSE':>9}{'PSNR dB':>10}")
+    for who, pictures in (
+        ("the model, unmarked", plain),
+        ("the model, marked: what is published", marked),
+        ("stolen surrogate", stolen),
+        ("control: surrogate of unmarked outputs", control),
+    ):
+        mse = np.mean([_mse(a, b) for a, b in zip(pictures, plain, strict=True)])
+        near = np.mean([psnr_db(a, b) for a, b in zip(pictures, plain, strict=True)])
+        to_truth = np.mean([psnr_db(a, b) for a, b in zip(pictures, truth, strict=True)])
+        to_model = f"{near:10.2f}{mse:9.2f}" if mse else f"{'same':>10}{0:9.2f}"
+        print(f"{who:42}{to_model}{to_truth:10.2f}")
+
+
+def _mse(a: Picture, b: Picture) -> float:
+    return float(np.mean((a.astype(np.float64) - b) ** 2))
 
 
 def _examples(plain: Picture, marked: Picture) -> list[tuple[str, Picture]]:

@@ -56,7 +56,8 @@ class Pool:
     def total(self) -> Sums:
         """Sum over the pictures. Raises CouldNotJudge when there are none."""
         if not self.pictures:
-            raise CouldNotJudge("no picture could be used")
+            why = f": {self.rejected[0][1]}" if self.rejected else ""
+            raise CouldNotJudge(f"no picture could be used{why}")
         total: Sums = np.sum([p.sums for p in self.pictures], axis=0, dtype=np.int64)
         return total
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,36 @@ def new_folder(path: StrPath, *, into_existing: bool = False) -> Path:
         raise OutputExists(f"{folder}: output folder exists and is not empty")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextlib.contextmanager
+def folder_atomically(path: StrPath) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` to fill; it is renamed to ``path`` at the end.
+
+    When the body raises anything, the temporary folder is removed and ``path`` stays absent (or
+    empty, if it was an empty folder before).
+
+    Raises:
+        OutputExists: ``path`` is a file, or a folder that is not empty.
+        OSError: the folder cannot be made; names ``path``, not the temporary folder.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_dir():
+        raise OutputExists(f"{path}: exists and is not a folder")
+    if target.is_dir() and any(target.iterdir()):
+        raise OutputExists(f"{path}: output folder exists and is not empty")
+    temporary = target.parent / f".birthmark-{secrets.token_hex(8)}.tmp"
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync_folder(target.parent)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from birthmark import _core
-from birthmark.bundle import HYPOTHESES, NOT_SAID
+from birthmark.bundle import HYPOTHESES, NOT_SAID, PROTOCOL
+from birthmark.claim import code_version
 from birthmark.files import StrPath, write_atomically
 from birthmark.pictures import Picture, encode_png
 from birthmark.verdict import DECOYS, Decision, Verdict, decoy_cosines
@@ -28,7 +29,8 @@ h1{font-size:1.5rem;margin:.2em 0}h2{font-size:1.15rem;margin:2em 0 .4em}
 .soft,figcaption,caption{color:var(--soft)}caption{text-align:left;padding-bottom:.3rem}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.25rem .8rem .25rem 0;border-bottom:1px solid var(--line);
-vertical-align:top;overflow-wrap:anywhere}
+vertical-align:top;overflow-wrap:anywhere;min-width:7rem}
+dt{font-weight:bold}dd{margin:0 0 .5rem}li{margin:.2rem 0}
 figure{margin:1rem 0}svg{width:100%;height:auto}img{max-width:100%;image-rendering:auto}
 .row{display:flex;flex-wrap:wrap;gap:1rem}.row figure{flex:1 1 14rem;margin:0}
 .scroll{overflow-x:auto}
@@ -75,7 +77,10 @@ def render(
         ("Model", f"{claim.model_name}, SHA-256 {claim.model_sha256}"),
         ("Claim made", claim.created),
         ("Claim digest", claim.digest.hex()),
+        ("Public key", claim.public_key.hex()),
+        ("Verdict given", verdict.created),
         ("Pictures judged", f"{verdict.pictures} ({verdict.mode} test)"),
+        ("p-value", _power(verdict.log10_p)),
         ("Payload read", _payload(verdict)),
     ]
     three = [
@@ -102,6 +107,7 @@ def render(
         ("The three tests agree", "yes" if tests.agree else "no: hence no verdict"),
         ("Calibration SHA-256 (frozen in the claim)", claim.calibration_sha256),
         ("Code version of the claim", claim.code_version),
+        ("Code version of the verdict", code_version()),
         ("Arithmetic contract", str(_core.CONTRACT_VERSION)),
         *notes,
     ]
@@ -113,9 +119,13 @@ def render(
         f"<h1>Verdict: {verdict.decision}</h1>",
         f'<p class="sentence">{_sentence(verdict)}</p>',
         f'<div class="row"><div>{_table(facts, "The claim")}</div>{logo}</div>',
+        "<h2>What it does not say</h2>",
         f"<p>{_escape(NOT_SAID)}</p>",
         "<h2>The two hypotheses</h2>",
-        f"<p>{_escape(HYPOTHESES['prosecution'])}<br>{_escape(HYPOTHESES['defence'])}</p>",
+        "<dl>",
+        f"<dt>The owner's</dt><dd>{_escape(HYPOTHESES['prosecution'])}</dd>",
+        f"<dt>The defence's</dt><dd>{_escape(HYPOTHESES['defence'])}</dd>",
+        "</dl>",
         "<h2>Three tests</h2>",
         _table(
             three,
@@ -135,10 +145,13 @@ def render(
         rejected = _table(list(verdict.rejected), "Left out", ("Picture", "Reason"))
         body += ["<h2>Left out</h2>", rejected]
     body += [
+        "<h2>How it was done</h2>",
+        "<ul>" + "".join(f"<li>{_escape(sentence)}</li>" for sentence in PROTOCOL) + "</ul>",
         "<h2>How to repeat it</h2>",
-        "<p><code>birthmark recheck V.zip</code> repeats every step but one from the verdict"
-        " bundle, without a network. <code>--key owner.key</code> repeats that one too: the cosine"
-        " with the secret direction.</p>",
+        "<p><code>birthmark recheck V.zip</code> repeats from the verdict bundle, without a"
+        " network, every step but those that need the secret direction;"
+        " <code>--key owner.key</code> repeats these too. Compare the public key above with one"
+        " that is known to be the owner's.</p>",
     ]
     title = _escape(f"{verdict.decision}: {claim.model_name}")
     return (
@@ -160,7 +173,12 @@ def _data_url(png: bytes) -> str:
 
 
 def _power(log10_p: float) -> str:
-    return f"{10**log10_p:.3f}" if log10_p > -3 else f"10^{log10_p:.1f}"
+    """A p-value for people: .012, or 7.0 x 10 to a power in raised digits."""
+    if log10_p > -3:
+        return f"{10**log10_p:.3f}"
+    exponent = math.floor(log10_p + 0.02)  # 9.95 and more is written as 1.0 of the next power
+    raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{max(1.0, 10 ** (log10_p - exponent)):.1f}\u00a0×\u00a010{raised}"
 
 
 def _payload(verdict: Verdict) -> str:

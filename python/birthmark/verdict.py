@@ -22,8 +22,10 @@ import enum
 import functools
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,7 @@ from birthmark.keys import MarkKey, OwnerKey
 from birthmark.mark import claimed_chips, rotation
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, read_picture
+from birthmark.tails import log10_p_of_chips, log10_p_of_cosine, p_of
 
 FALSE_POSITIVE_RATE = 1e-6
 UNMARKED_ABOVE = 1e-3
@@ -107,6 +110,7 @@ class Verdict:
         payload: the payload read from the pictures (hex), or None where it cannot be trusted.
         payload_is_claimed: whether that payload is the claim's.
         tests_counted: how many hypotheses were tried (Bonferroni).
+        created: when it was given, UTC, ISO 8601 to the second.
         evidence: one entry for each picture used.
         rejected: name and reason of each picture left out.
     """
@@ -119,6 +123,7 @@ class Verdict:
     tests: Tests
     payload: str | None
     payload_is_claimed: bool
+    created: str
     claim: Claim = field(repr=False)
     estimate: FloatArray = field(repr=False)
     """Coordinates read from the pictures, float64 [n]."""
@@ -134,7 +139,7 @@ class Verdict:
     @property
     def p_value(self) -> float:
         """The corrected p-value; 0 where it is below the smallest float."""
-        return float(10.0**self.log10_p) if self.log10_p > -300 else 0.0
+        return p_of(self.log10_p)
 
     @property
     def pictures(self) -> int:
@@ -151,6 +156,7 @@ class Verdict:
             "pictures": self.pictures,
             "payload": self.payload,
             "payload_is_claimed": self.payload_is_claimed,
+            "created": self.created,
             "tests_counted": self.tests_counted,
             "false_positive_rate": self.false_positive_rate,
             "tests": dataclasses.asdict(self.tests),
@@ -159,6 +165,7 @@ class Verdict:
             "owner": self.claim.owner,
             "model_name": self.claim.model_name,
             "model_sha256": self.claim.model_sha256,
+            "public_key": self.claim.public_key.hex(),
             "evidence": [dataclasses.asdict(e) for e in self.evidence],
             "rejected": [list(r) for r in self.rejected],
             "curve": [list(c) for c in self.curve],
@@ -171,49 +178,9 @@ class Verdict:
         bundle.save(self, path, key)
 
 
-def log10_p_of_cosine(cosine: float, n: int) -> float:
-    """log10 P(cosine with a uniform direction in n dimensions >= ``cosine``), exact, n >= 2.
-
-    1/2 I(1 - c^2; (n - 1)/2, 1/2) by its continued fraction (NIST DLMF 8.17.22, Lentz's method),
-    in logarithms, so it does not underflow.
-    """
-    c = min(abs(cosine), 1.0)
-    x = max(1.0 - c * c, 1e-300)
-    tail = _log_incomplete_beta(x, (n - 1) / 2, 0.5) - math.log(2)
-    if cosine >= 0:
-        return tail / math.log(10)
-    return math.log1p(-math.exp(tail)) / math.log(10)
-
-
-def _log_incomplete_beta(x: float, a: float, b: float) -> float:
-    """ln of the regularised incomplete beta function I(x; a, b)."""
-    if x > (a + 1) / (a + b + 2):
-        return math.log1p(-math.exp(_log_incomplete_beta(1 - x, b, a))) if x < 1 else 0.0
-    front = a * math.log(x) + b * math.log1p(-x) - math.log(a)
-    front -= math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
-    tiny = 1e-300
-    c, d = 1.0, 1 - (a + b) * x / (a + 1)
-    d = 1 / (d if abs(d) > tiny else tiny)
-    fraction = d
-    for m in range(1, 10_000):
-        for term in (
-            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
-            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
-        ):
-            d = 1 + term * d
-            c = 1 + term / c
-            d = 1 / (d if abs(d) > tiny else tiny)
-            c = c if abs(c) > tiny else tiny
-            fraction *= c * d
-        if abs(c * d - 1) < 1e-15:
-            break
-    return front + math.log(fraction)
-
-
-def log10_p_of_chips(matched: int, n: int) -> float:
-    """log10 P(at least ``matched`` of n fair coins), exact."""
-    ways = sum(math.comb(n, k) for k in range(matched, n + 1))
-    return math.log10(ways) - n * math.log10(2)
+def payload_hex(bits: payload.Bits) -> str:
+    """A payload as hexadecimal digits, highest bit first."""
+    return np.packbits(bits.astype(np.uint8)).tobytes().hex()
 
 
 def run_tests(estimate: FloatArray, key: MarkKey, claim: Claim) -> Tests:
@@ -230,23 +197,24 @@ def run_tests(estimate: FloatArray, key: MarkKey, claim: Claim) -> Tests:
 
 
 @functools.lru_cache(maxsize=2)
-def _decoy_cosines(unit: bytes) -> FloatArray:
-    """Cosines of a unit vector (little-endian float64) with DECOYS uniform directions.
+def _decoy_cosines(data: bytes) -> FloatArray:
+    """Cosines of an estimate (little-endian float64) with DECOYS uniform directions.
 
     A fresh key's direction is uniform on the sphere, so a normalised Gaussian vector stands for it.
     The seed is public and fixed by the estimate: anybody can repeat the draw, nobody can choose it.
+    It is taken from the estimate as stored, since norms differ between machines in the last bit.
     """
-    estimate = np.frombuffer(unit, "<f8")
-    seed = hashlib.sha256(_DECOY_SEED + unit).digest()
+    estimate = np.frombuffer(data, "<f8")
+    seed = hashlib.sha256(_DECOY_SEED + data).digest()
     gaussians = MarkKey.random(seed).gaussians("decoys", (DECOYS, len(estimate)))
-    cosines: FloatArray = gaussians @ estimate / np.linalg.norm(gaussians, axis=1)
+    lengths = np.linalg.norm(gaussians, axis=1) * np.linalg.norm(estimate)
+    cosines: FloatArray = gaussians @ estimate / lengths
     return cosines
 
 
 def decoy_cosines(estimate: FloatArray) -> FloatArray:
     """Cosines of an estimate with its DECOYS fresh directions, float64 [DECOYS]."""
-    unit = estimate / np.linalg.norm(estimate)
-    return _decoy_cosines(unit.astype("<f8").tobytes())
+    return _decoy_cosines(estimate.astype("<f8").tobytes())
 
 
 def count_decoys_as_good(estimate: FloatArray, cosine: float) -> int:
@@ -336,14 +304,20 @@ def judge(
     calibration: Calibration,
     key: MarkKey,
     false_positive_rate: float,
+    estimate: FloatArray | None = None,
 ) -> Verdict:
-    """Decide on measured statistics: blind, or informed where there is a regression."""
+    """Decide on measured statistics: blind, or informed where there is a regression.
+
+    ``estimate`` is for :func:`birthmark.recheck`: the stored estimate, from which what this machine
+    would read may differ in the last bits.
+    """
     total = pool.total()
     if total[:, -1].sum() < _LEAST_ENERGY:
         raise CouldNotJudge(
             "the pictures hold too little texture to judge: give more, larger or livelier ones"
         )
-    estimate = calibration.read(total) if regression is None else regression.read(calibration)
+    if estimate is None:
+        estimate = calibration.read(total) if regression is None else regression.read(calibration)
     tests = run_tests(estimate, key, claim)
     tests_counted = 1
     log10_p = min(0.0, tests.log10_p_cosine + math.log10(tests_counted))
@@ -368,8 +342,9 @@ def judge(
         false_positive_rate=false_positive_rate,
         tests_counted=tests_counted,
         tests=tests,
-        payload=None if read is None else np.packbits(read.astype(np.uint8)).tobytes().hex(),
+        payload=None if read is None else payload_hex(read),
         payload_is_claimed=read is not None and bool((read == claimed).all()),
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         claim=claim,
         estimate=estimate,
         sums=tuple(p.sums for p in pool.pictures),
@@ -398,13 +373,14 @@ def _curve(
 
 
 def _named(pictures: Pictures) -> list[tuple[str, StrPath | Picture]]:
-    """Names and what to read; folders opened."""
+    """Names and what to read; folders opened. A file name's stray bytes are shown as such."""
     named: list[tuple[str, StrPath | Picture]] = []
     for i, picture in enumerate(pictures):
         if isinstance(picture, np.ndarray):
             named.append((f"picture {i + 1}", picture))
         else:
-            named += [(str(path), path) for path in gather_pictures([picture]).files]
+            for path in gather_pictures([picture]).files:
+                named.append((os.fsencode(path).decode("utf-8", "backslashreplace"), path))
     return named
 
 
@@ -420,10 +396,17 @@ def _measure(named: list[tuple[str, StrPath | Picture]], progress: Progress | No
         try:
             pool.add(name, _load(picture))
         except BirthmarkError as error:
-            pool.rejected.append((name, str(error)))
+            pool.rejected.append((name, _reason(error, picture)))
     if progress:
         progress(len(named), len(named), "measured")
     return pool
+
+
+def _reason(error: BirthmarkError, picture: StrPath | Picture) -> str:
+    """What is wrong, without the file's name, which stands beside it."""
+    return (
+        str(error) if isinstance(picture, np.ndarray) else str(error).removeprefix(f"{picture}: ")
+    )
 
 
 def _as_suspect(suspect: Suspect | StrPath) -> Suspect:
@@ -467,7 +450,7 @@ def _query(
         except InvalidModel:
             raise
         except BirthmarkError as error:
-            pool.rejected.append((name, str(error)))
+            pool.rejected.append((name, _reason(error, picture)))
     if progress:
         progress(len(named), len(named), "asked")
     return pool, regression

@@ -1,0 +1,55 @@
+"""Exact tail probabilities, in logarithms so that they do not underflow."""
+
+from __future__ import annotations
+
+import math
+
+
+def log10_p_of_cosine(cosine: float, n: int) -> float:
+    """log10 P(cosine with a uniform direction in n dimensions >= ``cosine``), exact, n >= 2.
+
+    1/2 I(1 - c^2; (n - 1)/2, 1/2) by its continued fraction (NIST DLMF 8.17.22, Lentz's method),
+    in logarithms, so it does not underflow.
+    """
+    c = min(abs(cosine), 1.0)
+    x = max(1.0 - c * c, 1e-300)
+    tail = _log_incomplete_beta(x, (n - 1) / 2, 0.5) - math.log(2)
+    if cosine >= 0:
+        return tail / math.log(10)
+    return math.log1p(-math.exp(tail)) / math.log(10)
+
+
+def _log_incomplete_beta(x: float, a: float, b: float) -> float:
+    """ln of the regularised incomplete beta function I(x; a, b)."""
+    if x > (a + 1) / (a + b + 2):
+        return math.log1p(-math.exp(_log_incomplete_beta(1 - x, b, a))) if x < 1 else 0.0
+    front = a * math.log(x) + b * math.log1p(-x) - math.log(a)
+    front -= math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+    tiny = 1e-300
+    c, d = 1.0, 1 - (a + b) * x / (a + 1)
+    d = 1 / (d if abs(d) > tiny else tiny)
+    fraction = d
+    for m in range(1, 10_000):
+        for term in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1 + term * d
+            c = 1 + term / c
+            d = 1 / (d if abs(d) > tiny else tiny)
+            c = c if abs(c) > tiny else tiny
+            fraction *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return front + math.log(fraction)
+
+
+def log10_p_of_chips(matched: int, n: int) -> float:
+    """log10 P(at least ``matched`` of n fair coins), exact."""
+    ways = sum(math.comb(n, k) for k in range(matched, n + 1))
+    return math.log10(ways) - n * math.log10(2)
+
+
+def p_of(log10_p: float) -> float:
+    """10 to this power; 0 where it is below the smallest float."""
+    return float(10.0**log10_p) if log10_p > -300 else 0.0
