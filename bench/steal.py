@@ -24,7 +24,7 @@ from birthmark.embed import Embedder
 from birthmark.extract import Pool
 from birthmark.keys import MarkKey, OwnerKey
 from birthmark.mark import provision
-from birthmark.model_calibration import as_planes, calibrate_model
+from birthmark.model_calibration import calibrate_model
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture
 from birthmark.progress import Progress
@@ -84,8 +84,8 @@ def main() -> None:
     calibration = calibrate_model(model, train)
     claim = Claim.create(key, "Bench", MODELS[options.task], calibration.to_bytes())
     plain, marked = Embedder(None), Embedder(provision(key, claim))
-    outputs = [model.run(as_planes(x))[0] for x in train]
-    own = [model.run(as_planes(x))[0] for x in held_out]
+    outputs = [model.output(x) for x in train]
+    own = [model.output(x) for x in held_out]
     host, direct = ([e.embed(y) for y in own] for e in (plain, marked))
     psnr = [psnr_db(a, b) for a, b in zip(host, direct, strict=True)]
     print(f"{options}\nPSNR of marked outputs: min {min(psnr):.2f}, mean {np.mean(psnr):.2f} dB")

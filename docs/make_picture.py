@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 
 from birthmark import Embedder, Mark
-from birthmark.model_calibration import as_planes
 from birthmark.models import ImageModel
 from birthmark.pictures import read_picture, write_png
 
@@ -20,7 +19,7 @@ def main(mark_file: str) -> None:
     """Mark a super-resolved piece of a photograph with the given mark file."""
     photo = read_picture("tests/data/photos/eval/ski_chelsea.jpg")
     small = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    output = ImageModel("models/espcn_x2.onnx").run(as_planes(np.asarray(small, np.uint8)))
+    output = ImageModel("models/espcn_x2.onnx").output(np.asarray(small, np.uint8))
     host, marked = (e.embed(output) for e in (Embedder(None), Embedder(Mark.load(mark_file))))
     residual = np.clip((marked.astype(np.int16) - host) * 20 + 128, 0, 255).astype(np.uint8)
     pieces = [p[20:260, 90:330] for p in (host, residual, marked)]

@@ -9,8 +9,8 @@ import pytest
 
 from birthmark import model_calibration
 from birthmark.errors import InvalidPicture
-from birthmark.model_calibration import MOST_INPUTS, as_planes, calibrate_model, calibration_inputs
-from birthmark.models import ImageModel
+from birthmark.model_calibration import MOST_INPUTS, calibrate_model, calibration_inputs
+from birthmark.models import ImageModel, as_planes
 from birthmark.pictures import write_png
 from birthmark.resources import calibration_photographs
 

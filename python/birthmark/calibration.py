@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,16 +101,13 @@ class Calibration:
         if energy.sum() <= 0:
             raise CouldNotJudge("the pictures hold no texture to read a mark from")
         share = energy / energy.sum()
-        held = share > 0
-        rho = np.zeros((_TONES, _ORBITS))
-        rho[held] = sums[held, :-1] / energy[held, None] * _ORBIT_SCALE
         response = self.response.astype(np.float64)
         weighted = np.einsum("ton,top->tpn", response, self.precision) * share[:, None, None]
         information = np.einsum("tpn,tpm->nm", weighted, response)
         information += (
             self.ridge * np.trace(information) / self.coordinates * np.eye(self.coordinates)
         )
-        deviation = np.where(held[:, None], rho - self.offset, 0.0)
+        deviation = np.where(share[:, None] > 0, _rho(sums) - self.offset, 0.0)
         return np.linalg.solve(information, np.einsum("tpn,tp->n", weighted, deviation))
 
     def to_bytes(self) -> bytes:
@@ -194,7 +191,7 @@ def calibrate(
     spread = _spread(probed, coordinates)
     plain = _core.Embedder(None)
     sums = np.stack([_core.statistics(plain.embed(crop)) for crop in crops])
-    offset = _rho(sums.sum(axis=0))
+    offset = _rho(sums.sum(axis=0)).astype(np.float32)
     precision = _precision(sums, offset)
 
     basis, _ = np.linalg.qr(np.random.default_rng(_PROBE_SEED).standard_normal((coordinates,) * 2))
@@ -240,6 +237,23 @@ def _crops(outputs: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.fl
     return crops
 
 
+def echoes_by_tone(
+    picture: npt.NDArray[np.float32] | npt.NDArray[np.uint8],
+) -> Iterator[tuple[int, npt.NDArray[np.bool_], npt.NDArray[np.float32]]]:
+    """For each tone of a picture: the tone, where it is, and the echoes there.
+
+    Yields:
+        The tone; bool [h w], the pixels of that tone in C order; float32 [orbits, pixels held],
+        the grey levels that a gain of one puts on each for each orbit.
+    """
+    _, tone, orbits = _core.fields(picture)
+    echoes = orbits.reshape(_ORBITS, -1).astype(np.float32) * np.float32(_LEVELS_PER_GAIN)
+    tone = tone.reshape(-1)
+    for t in np.unique(tone):
+        held = tone == t
+        yield int(t), held, echoes[:, held]
+
+
 def _spread(crops: list[npt.NDArray[np.float32]], n: int) -> npt.NDArray[np.float32]:
     x = (2 * np.arange(_TONES) - (_TONES - 1)) / _TONES
     tone_functions = np.cos(np.arange(TONE_FUNCTIONS)[:, None] * np.arccos(x))
@@ -249,13 +263,10 @@ def _spread(crops: list[npt.NDArray[np.float32]], n: int) -> npt.NDArray[np.floa
     gram = np.zeros((size, size))
     pixels = 0
     for crop in crops:
-        _, tone, orbits = _core.fields(crop)
-        flat = orbits.reshape(_ORBITS, -1).astype(np.float32) * np.float32(_LEVELS_PER_GAIN)
-        for t in np.unique(tone):
-            of_tone = flat[:, tone.reshape(-1) == t]
+        for t, held, echoes in echoes_by_tone(crop):
             of_functions = np.outer(tone_functions[:, t], tone_functions[:, t])
-            gram += np.kron(of_functions, (of_tone @ of_tone.T).astype(np.float64))
-        pixels += tone.size
+            gram += np.kron(of_functions, (echoes @ echoes.T).astype(np.float64))
+            pixels += int(held.sum())
     values, vectors = np.linalg.eigh(gram / pixels)
     energy, directions = values[::-1][:n], vectors[:, ::-1][:, :n]
     if energy[-1] <= 1e-6 * energy[0]:
@@ -269,9 +280,10 @@ def _spread(crops: list[npt.NDArray[np.float32]], n: int) -> npt.NDArray[np.floa
     return spread.astype(np.float32)
 
 
-def _rho(sums: Sums) -> npt.NDArray[np.float32]:
-    energy = np.maximum(sums[:, -1:].astype(np.float64), 1.0)
-    return (sums[:, :-1] / energy * _ORBIT_SCALE).astype(np.float32)
+def _rho(sums: Sums) -> FloatArray:
+    """Normalised correlations, float64 [tones, orbits]; 0 where there is no texture."""
+    rho: FloatArray = sums[:, :-1] / np.maximum(sums[:, -1:], 1) * _ORBIT_SCALE
+    return rho
 
 
 def _precision(sums: Sums, offset: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -290,4 +302,5 @@ def _marked_rho(
     crops: list[npt.NDArray[np.float32]], gains: npt.NDArray[np.int16]
 ) -> npt.NDArray[np.float32]:
     embedder = _core.Embedder(_core.write_mark(bytes(16), gains))
-    return _rho(np.sum([_core.statistics(embedder.embed(crop)) for crop in crops], axis=0))
+    sums = np.sum([_core.statistics(embedder.embed(crop)) for crop in crops], axis=0)
+    return _rho(sums).astype(np.float32)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from birthmark.errors import BirthmarkError, InvalidPicture, OutputExists, WrongPassphrase
-from birthmark.model_calibration import as_planes, calibrate_model, calibration_inputs
+from birthmark.model_calibration import calibrate_model, calibration_inputs
 from birthmark.progress import Progress
 
 if TYPE_CHECKING:
@@ -112,6 +112,14 @@ def _parser() -> argparse.ArgumentParser:
             help=f"threads of a model (default {default}; 0: as many as onnxruntime likes)",
         )
 
+    def publishes(added: argparse.ArgumentParser, what: str) -> None:
+        added.add_argument("--mark", required=True)
+        added.add_argument("inputs", nargs="+", metavar=what, help="picture files and folders")
+        added.add_argument("-o", "--output", required=True, help="a new folder")
+        added.add_argument(
+            "--kernel", help="scalar, avx2, avx512 or neon (all give the same bytes)"
+        )
+
     added = command("keygen", _keygen, "Make an owner's key.", "birthmark keygen -o owner.key")
     added.add_argument("-o", "--output", required=True, help="the new key file (mode 0600)")
     secret(added)
@@ -155,10 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         "birthmark protect --model M.onnx --mark m.mark photos/ -o published/",
     )
     added.add_argument("--model", required=True)
-    added.add_argument("--mark", required=True)
-    added.add_argument("inputs", nargs="+", metavar="INPUT", help="picture files and folders")
-    added.add_argument("-o", "--output", required=True, help="a new folder")
-    added.add_argument("--kernel", help="scalar, avx2, avx512 or neon (all give the same bytes)")
+    publishes(added, "INPUT")
     threads(added)
 
     added = command(
@@ -167,10 +172,7 @@ def _parser() -> argparse.ArgumentParser:
         "Mark pictures that already exist.",
         "birthmark embed --mark m.mark outputs/ -o published/",
     )
-    added.add_argument("--mark", required=True)
-    added.add_argument("inputs", nargs="+", metavar="PICTURE", help="picture files and folders")
-    added.add_argument("-o", "--output", required=True, help="a new folder")
-    added.add_argument("--kernel", help="scalar, avx2, avx512 or neon (all give the same bytes)")
+    publishes(added, "PICTURE")
 
     added = command(
         "surrogate",
@@ -305,7 +307,7 @@ def _protect(options: argparse.Namespace) -> int:
     from birthmark.models import ImageModel
 
     model = ImageModel(options.model, threads=options.threads)
-    return _publish(options, lambda picture: model.run(as_planes(picture))[0])
+    return _publish(options, model.output)
 
 
 def _embed(options: argparse.Namespace) -> int:

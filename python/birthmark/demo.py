@@ -24,10 +24,10 @@ import numpy as np
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
 from birthmark.errors import BirthmarkError, InvalidModel
-from birthmark.files import new_folder
+from birthmark.files import new_folder, write_atomically
 from birthmark.keys import OwnerKey
 from birthmark.mark import provision
-from birthmark.model_calibration import as_planes, calibrate_model
+from birthmark.model_calibration import calibrate_model
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture, write_png
 from birthmark.progress import Progress
@@ -103,7 +103,7 @@ def _whole_way(options: argparse.Namespace) -> int:
 
     say(f"3  the thief trains a {options.student} on the published pairs; the control on unmarked")
     guilty, innocent = _steal_both(train, (published, unmarked), options)
-    (out / "surrogate.onnx").write_bytes(guilty)
+    write_atomically(out / "surrogate.onnx", guilty)
 
     say(f"4  the verdicts, on {len(held_out)} pictures that nobody was trained on")
     thief, control = (ImageModel(m, name="surrogate") for m in (guilty, innocent))
@@ -181,7 +181,7 @@ def _answers(model: ImageModel, inputs: list[Picture], label: str) -> list[Any]:
     outputs = []
     for i, picture in enumerate(inputs):
         progress(i, len(inputs))
-        outputs.append(model.run(as_planes(picture))[0])
+        outputs.append(model.output(picture))
     progress.close()
     return outputs
 

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from birthmark import _core
-from birthmark.calibration import Calibration, FloatArray, Sums
+from birthmark.calibration import Calibration, FloatArray, Sums, echoes_by_tone
 from birthmark.errors import CouldNotJudge, InvalidArray
 from birthmark.pictures import Picture, check_picture
 
-_ORBIT_LEVELS = 1 / (64 * 32768)
 _OUTLIER_LEVELS = 12.0
 
 
@@ -37,6 +36,11 @@ class Pool:
     pictures: list[PictureStatistics] = field(default_factory=list)
     rejected: list[tuple[str, str]] = field(default_factory=list)
     """Name and reason of what was left out."""
+    _seen: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Remember what is there already."""
+        self._seen = {picture.sha256 for picture in self.pictures}
 
     def add(self, name: str, picture: Picture) -> None:
         """Measure a picture (uint8 [h, w, 3]); one seen before is rejected as a duplicate.
@@ -46,11 +50,12 @@ class Pool:
         """
         check_picture(picture)
         digest = pixels_sha256(picture)
-        if any(seen.sha256 == digest for seen in self.pictures):
+        if digest in self._seen:
             self.rejected.append((name, "the same pixels as an earlier picture; counted once"))
             return
         height, width, _ = picture.shape
         sums = _core.statistics(picture)
+        self._seen.add(digest)
         self.pictures.append(PictureStatistics(name, digest, height, width, sums))
 
     def total(self) -> Sums:
@@ -85,7 +90,7 @@ class Regression:
     def add(self, suspect: Picture, own: Picture) -> None:
         """Add one pair: the suspect's and the owner's unmarked output for the same input.
 
-        The deviation is the difference of the green-weighted luma less its local mean, so that a
+        The deviation is the difference of luma (BT.601) less its local mean, so that a
         suspect that is brighter or softer over wide areas does not drown the mark, and is cut at
         12 levels, so that a suspect's few gross errors do not either.
 
@@ -102,14 +107,10 @@ class Regression:
         deviation = _luma(suspect) - _luma(own)
         deviation -= cv2.GaussianBlur(deviation, (0, 0), 2.0)
         np.clip(deviation, -_OUTLIER_LEVELS, _OUTLIER_LEVELS, out=deviation)
-        _, tone, orbits = _core.fields(own)
-        echoes = orbits.reshape(_core.ORBITS, -1).astype(np.float32) * np.float32(_ORBIT_LEVELS)
-        tone, deviation = tone.reshape(-1), deviation.reshape(-1)
-        for t in np.unique(tone):
-            held = tone == t
-            of_tone = echoes[:, held]
-            self.gram[t] += of_tone @ of_tone.T
-            self.projection[t] += of_tone @ deviation[held]
+        deviation = deviation.reshape(-1)
+        for t, held, echoes in echoes_by_tone(own):
+            self.gram[t] += echoes @ echoes.T
+            self.projection[t] += echoes @ deviation[held]
 
     def read(self, calibration: Calibration) -> FloatArray:
         """Estimate the coordinates z of the suspect's mark: float64 [n].

@@ -54,18 +54,12 @@ def calibrate_model(model: ImageModel, inputs: Sequence[Path | Picture]) -> Cali
     for i, given in enumerate(inputs):
         progress(i, len(inputs))
         picture = read_picture(given) if isinstance(given, Path) else given
-        outputs.append(_middle(model.run(as_planes(picture))[0]))
+        outputs.append(_middle(model.output(picture)))
     progress.close()
     progress = Progress("calibrating")
     calibration = calibrate(outputs, progress=progress)
     progress.close()
     return calibration
-
-
-def as_planes(picture: Picture) -> npt.NDArray[np.float32]:
-    """uint8 [h, w, 3] -> float32 [1, 3, h, w] in [0, 1]."""
-    planes = picture.transpose(2, 0, 1)[np.newaxis].astype(np.float32)
-    return np.ascontiguousarray(planes / np.float32(255))
 
 
 def _middle(output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

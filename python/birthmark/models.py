@@ -89,16 +89,20 @@ class ImageModel:
             raise InvalidModel(f"{self.name}: the output holds NaN or Inf")
         return y
 
-    def __call__(self, picture: Picture) -> Picture:
-        """Run over a uint8 RGB picture: divided by 255, clipped to [0, 1], rounded half up.
+    def output(self, picture: Picture) -> Tensor:
+        """Run over a uint8 RGB picture divided by 255 -> float32 [3, h s, w s], as it comes.
 
         Raises:
             InvalidArray: not a uint8 picture [h, w, 3].
             InvalidModel: as :meth:`run`.
         """
         check_picture(picture)
-        x = picture.transpose(2, 0, 1)[np.newaxis].astype(np.float32) / np.float32(255)
-        y = np.clip(self.run(x)[0], 0, 1) * np.float32(255) + np.float32(0.5)
+        y: Tensor = self.run(as_planes(picture))[0]
+        return y
+
+    def __call__(self, picture: Picture) -> Picture:
+        """:meth:`output` clipped to [0, 1] and rounded half up: uint8 [h s, w s, 3]."""
+        y = np.clip(self.output(picture), 0, 1) * np.float32(255) + np.float32(0.5)
         return np.ascontiguousarray(y.astype(np.uint8).transpose(1, 2, 0))
 
     def _padding(self, side: str, fixed_px: int | None, given_px: int) -> int:
@@ -162,6 +166,12 @@ class ImageModel:
                 f" {output.shape[3]} x {output.shape[2]} px out"
             )
         return scale
+
+
+def as_planes(picture: Picture) -> Tensor:
+    """uint8 [h, w, 3] -> float32 [1, 3, h, w] in [0, 1]."""
+    planes = picture.transpose(2, 0, 1)[np.newaxis].astype(np.float32)
+    return np.ascontiguousarray(planes / np.float32(255))
 
 
 def _read(path: StrPath) -> bytes:

@@ -15,9 +15,8 @@ class Progress:
     On a terminal the line is redrawn; elsewhere a plain line is printed every 10 % of the way.
     """
 
-    def __init__(self, label: str, *, enabled: bool = True) -> None:
+    def __init__(self, label: str) -> None:
         self._label = label
-        self._enabled = enabled
         self._began = time.monotonic()
         self._drawn = 0.0
         self._printed_tenth = 0
@@ -27,7 +26,7 @@ class Progress:
         """Draw the line, at most ten times a second."""
         now = time.monotonic()
         elapsed = now - self._began
-        if not self._enabled or total <= 0 or elapsed < _QUIET_S:
+        if total <= 0 or elapsed < _QUIET_S:
             return
         share = min(1.0, done / total)
         left = f"{elapsed / share - elapsed:.0f} s left" if 0 < share < 1 else f"{elapsed:.0f} s"
