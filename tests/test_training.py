@@ -207,6 +207,21 @@ def test_adam_takes_the_steps_that_its_paper_says() -> None:
     assert trainer.size == sum(v.size for v in before.values())
 
 
+def test_a_rare_steep_batch_counts_as_one_ordinary_one(tmp_path: Path) -> None:
+    """After many gentle steps, a batch of a thousand times the slope moves the mean no further."""
+    trainer = Trainer(Network("cnn", width=3).training_graph((1, 8, 8), seed=0))
+    x = np.random.default_rng(0).random((1, 3, 8, 8), np.float32)
+    lengths = []
+    for i in range(30):
+        away = 10.0 if i == 29 else 0.01
+        trainer.step((x, (x + away).astype(np.float32)), 0.0)
+        trainer.save(tmp_path / "state.npz")
+        with np.load(tmp_path / "state.npz") as saved:
+            lengths.append(float(np.linalg.norm(saved["m"])))
+    assert lengths[28] > 0
+    assert lengths[29] < 1.5 * lengths[28]
+
+
 def test_a_loss_of_nan_stops_and_keeps_the_state() -> None:
     trainer = Trainer(Network("cnn", width=3).training_graph((1, 8, 8), seed=0))
     before = trainer.weights()

@@ -25,10 +25,11 @@ FloatArray = npt.NDArray[np.float64]
 Sums = npt.NDArray[np.int64]
 Progress = Callable[[int, int, str], None]
 
-COORDINATES = 96
-TONE_FUNCTIONS = 8
+TONE_FUNCTIONS = 4
+COORDINATES = TONE_FUNCTIONS * _core.ORBITS
+DECAY = 0.6
 TILT = 0.5
-STRENGTH_LEVELS = 4.0
+STRENGTH_LEVELS = 4.5
 RIDGE = 0.1
 
 _TONES, _ORBITS = _core.TONES, _core.ORBITS
@@ -40,6 +41,7 @@ _PROBE_CROPS = 64
 _CROP_PX = 192
 _FEWEST_CROPS = 24
 _PROBE_SEED = 3
+_LEAST_ENERGY = 1e-6  # of a direction, of the strongest one's
 
 
 @dataclass(frozen=True)
@@ -168,8 +170,10 @@ def calibrate(
     """Measure a calibration on a model's own unmarked outputs.
 
     Three steps. The Gram matrix of the carriers (an orbit's echo times a Chebyshev polynomial of
-    the tone) over the outputs gives coordinates in which equal steps cost nearly equal energy, the
-    stronger eigendirections a little more (energy to the power :data:`TILT`). The statistics of the
+    the tone) over the outputs gives orthogonal coordinates. Students learn echoes that are alike in
+    all tones first, then those that change slowly from black to white: each degree of the
+    polynomial gets :data:`DECAY` times the energy of the one below. Within a degree the stronger
+    eigendirections get a little more (energy to the power :data:`TILT`). The statistics of the
     unmarked outputs give offset and precision. Then each of n orthogonal marks is embedded with
     plus and with minus sign and half the difference of the statistics is taken: what is left is
     the response to the mark in the published bytes, rounding and clipping included, free of the
@@ -267,15 +271,23 @@ def _spread(crops: list[npt.NDArray[np.float32]], n: int) -> npt.NDArray[np.floa
             of_functions = np.outer(tone_functions[:, t], tone_functions[:, t])
             gram += np.kron(of_functions, (echoes @ echoes.T).astype(np.float64))
             pixels += int(held.sum())
-    values, vectors = np.linalg.eigh(gram / pixels)
-    energy, directions = values[::-1][:n], vectors[:, ::-1][:, :n]
-    if energy[-1] <= 1e-6 * energy[0]:
-        raise CouldNotJudge("the outputs hold too little texture or too few tones to calibrate on")
-    amplitude = (energy / energy.mean()) ** (TILT / 2)
-    scale = STRENGTH_LEVELS / np.sqrt((amplitude**2).sum())
-    coefficients = (directions * (amplitude * scale / np.sqrt(energy))).reshape(
-        TONE_FUNCTIONS, _ORBITS, n
-    )
+    gram /= pixels
+    taken = np.zeros((size, 0))  # directions of unit energy, orthogonal in it
+    energies = []
+    for degree, own in enumerate(np.split(np.eye(size), TONE_FUNCTIONS, axis=1)):
+        # What lower degrees do already is left to them.
+        new = own - taken @ (taken.T @ gram @ own)
+        values, vectors = np.linalg.eigh(new.T @ gram @ new)
+        if values[0] <= _LEAST_ENERGY * values[-1]:
+            raise CouldNotJudge(
+                "the outputs hold too little texture or too few tones to calibrate on"
+            )
+        taken = np.hstack([taken, new @ (vectors / np.sqrt(values))[:, ::-1]])
+        tilted = values[::-1] ** TILT
+        energies.append(DECAY**degree * tilted / tilted.sum())
+    energy = np.concatenate(energies)[:n]
+    amplitude = STRENGTH_LEVELS * np.sqrt(energy / energy.sum())
+    coefficients = (taken[:, :n] * amplitude).reshape(TONE_FUNCTIONS, _ORBITS, n)
     spread: npt.NDArray[np.float64] = np.einsum("kon,kt->otn", coefficients, tone_functions)
     return spread.astype(np.float32)
 

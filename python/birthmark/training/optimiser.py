@@ -28,7 +28,8 @@ from birthmark.training.graph import Graph, Tensor
 
 FloatArray = npt.NDArray[np.float32]
 
-BETA1, BETA2 = 0.9, 0.999
+BETA1, BETA2 = 0.9, 0.98  # a short memory of the slopes' sizes: they fall fast at the start
+FEWEST_FOR_A_NORM = 10  # steps before gradients are held to the usual length
 EPSILON = 1e-7  # not 1e-8: graph optimisers of other tools take that for zero and delete it
 LEVELS = 255.0  # losses are in units of 8-bit levels
 CHARBONNIER_WIDTH = 1.0  # levels
@@ -93,12 +94,26 @@ def training_step(forward: Graph, loss: str = "mse") -> onnx.ModelProto:
     value = LOSSES[loss](error)
     slopes = gradients(step, value, wanted)
     g = step.op("Concat", *(slope.reshape(-1) for slope in slopes), axis=0)
+    g = _shortened(g, v, count)
     next_m = m * BETA1 + g * (1 - BETA1)
     next_v = v * BETA2 + g * g * (1 - BETA2)
     mean = next_m / (1.0 - step.op("Pow", BETA1, count))
     variance = next_v / (1.0 - step.op("Pow", BETA2, count))
     next_p = p - rate * mean / (step.op("Sqrt", variance) + EPSILON)
     return step.model({"next_p": next_p, "next_m": next_m, "next_v": next_v, "loss": value})
+
+
+def _shortened(g: Tensor, v: Tensor, count: Tensor) -> Tensor:
+    """The gradient, no longer than the root of the mean squared length of those before it.
+
+    A rare steep batch then costs one ordinary step. (Pascanu et al. 2013 clip at a fixed length;
+    here Adam's second moments give it.)
+    """
+    earlier = g.graph.op("Max", count - 1.0, 1.0)
+    usual = v.sum([0]) / (1.0 - g.graph.op("Pow", BETA2, earlier))
+    ratio = usual / ((g * g).sum([0]) + EPSILON**2)
+    judged = g.graph.op("Cast", g.graph.op("Less", count, float(FEWEST_FOR_A_NORM)), to=1)
+    return g * g.graph.op("Sqrt", g.graph.op("Min", g.graph.op("Max", ratio, judged), 1.0))
 
 
 class Trainer:

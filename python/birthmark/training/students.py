@@ -39,7 +39,7 @@ class Layers:
 
     def active(self, x: Tensor, inputs: int, outputs: int) -> Tensor:
         """The same with a rectifier."""
-        return self.graph.op("Relu", self.conv(x, inputs, outputs))
+        return self.graph.op("LeakyRelu", self.conv(x, inputs, outputs), alpha=0.1)
 
 
 def cnn(layers: Layers, x: Tensor, width: int) -> Tensor:
@@ -74,15 +74,15 @@ class Student:
 
     body: Callable[[Layers, Tensor, int], Tensor]
     width: int
-    """The usual number of channels."""
+    """The usual number of channels; twice as many where it enlarges, on fewer pixels."""
     multiple: int
     """What the sides of its input must be a multiple of."""
 
 
 STUDENTS = {
     "unet": Student(unet, width=16, multiple=4),
-    "resnet": Student(resnet, width=32, multiple=1),
-    "cnn": Student(cnn, width=32, multiple=1),
+    "resnet": Student(resnet, width=16, multiple=1),
+    "cnn": Student(cnn, width=16, multiple=1),
 }
 
 
@@ -108,7 +108,7 @@ class Network:
     @property
     def channels(self) -> int:
         """Channels of its first layer."""
-        return self.width or STUDENTS[self.kind].width
+        return self.width or STUDENTS[self.kind].width * (1 if self.scale == 1 else 2)
 
     @property
     def multiple(self) -> int:
