@@ -10,13 +10,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnxruntime
 import pytest
 
 from birthmark.errors import BirthmarkError, InvalidArray, InvalidPicture, InvalidTraining
 from birthmark.pictures import Picture, write_png
 from birthmark.training import Graph, Network, Surrogate, Trainer, one_cycle, steal, steal_folder
-from birthmark.training.data import Pairs, turn
+from birthmark.training.alterations import perturb, prune, quantise
+from birthmark.training.data import DISTURBANCES, Pairs, turn
+from birthmark.training.optimiser import LOSSES, Critic
 from birthmark.training.students import STUDENTS
 
 PHOTOGRAPHS = Path(__file__).parent / "data" / "photos" / "train"
@@ -63,8 +66,10 @@ SMALL = {"steps": 12, "batch": 2, "crop": 32, "width": 6}
 def test_a_student_learns_and_its_model_does_what_it_learned(student: str) -> None:
     inputs = photographs()
     outputs = [sharpen(x) for x in inputs]
-    stolen = steal(inputs, outputs, student=student, steps=150, batch=4, crop=32, width=8)
-    assert stolen.losses.shape == (150,)
+    # One that starts from nothing must find the picture first.
+    steps = 150 if STUDENTS[student].skip else 1200
+    stolen = steal(inputs, outputs, student=student, steps=steps, batch=4, crop=32, width=8)
+    assert stolen.losses.shape == (steps,)
     missed, before = 0.0, 0.0
     for x, y in zip(inputs, outputs, strict=True):
         missed += np.square(run(stolen.model, x) * 255 - y).mean()
@@ -73,7 +78,7 @@ def test_a_student_learns_and_its_model_does_what_it_learned(student: str) -> No
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize("student", STUDENTS)
+@pytest.mark.parametrize("student", [name for name, s in STUDENTS.items() if s.skip])
 def test_super_resolution_starts_at_the_bicubic_skip(student: str, scale: int) -> None:
     inputs = [x[:64, :64] for x in photographs(2)]
     outputs = [enlarge(x, scale) for x in inputs]
@@ -180,6 +185,103 @@ def test_a_broken_checkpoint_is_refused(tmp_path: Path, damage: bytes | None) ->
         trainer.resume(path)
     with pytest.raises(InvalidTraining, match="not a checkpoint"):
         trainer.resume(tmp_path / "absent.npz")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("student", ["resnet", "nafnet", "separable"])
+def test_every_loss_teaches(loss: str, student: str) -> None:
+    inputs = photographs()
+    outputs = [sharpen(x) for x in inputs]
+    stolen = steal(
+        inputs, outputs, student=student, loss=loss, steps=150, batch=4, crop=32, width=8
+    )
+    missed = before = 0.0
+    for x, y in zip(inputs, outputs, strict=True):
+        missed += np.abs(run(stolen.model, x) * 255 - y).mean()
+        before += np.abs(x.astype(np.float32) - y).mean()
+    assert missed < 0.8 * before
+    assert not [t.name for t in stolen.model.graph.initializer if "critic" in t.name]
+
+
+def test_a_critic_trains_with_its_student_and_does_not_leave_with_it(tmp_path: Path) -> None:
+    def saved(steps: int) -> np.ndarray:
+        path = tmp_path / f"{steps}.npz"
+        steal(
+            photographs(2),
+            [sharpen(x) for x in photographs(2)],
+            loss="adversarial",
+            checkpoint=path,
+            **{**SMALL, "steps": steps},
+        )
+        with np.load(path) as state:
+            return np.asarray(state["p"])
+
+    count = sum(v.size for v in Critic.parameters(0).values())
+    once, twice = saved(1)[-count:], saved(2)[-count:]
+    assert (once != twice).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", DISTURBANCES)
+@pytest.mark.parametrize("scale", [1, 2])
+def test_disturbed_pairs_stay_in_step(name: str, scale: int) -> None:
+    """Whatever is done to a crop, the output is still that of its input."""
+    inputs = [cv2.GaussianBlur(x, (0, 0), 3) for x in photographs(3, 120)]
+    outputs = [enlarge(x, scale) for x in inputs]
+    pairs = Pairs(inputs, outputs, 32 * scale)
+    for seed in range(8):
+        x, y = pairs.batch(np.random.default_rng(seed), 2, True, [name])
+        assert x.shape == (2, 3, 32, 32) and y.shape == (2, 3, 32 * scale, 32 * scale)
+        plain_x, _ = pairs.batch(np.random.default_rng(seed), 2, True)
+        assert name not in ("rescale", "rotate") or not np.array_equal(x, plain_x)
+        for one, other in zip(x, y, strict=True):
+            seen = other.transpose(1, 2, 0)
+            seen = cv2.resize(seen, (32, 32), interpolation=cv2.INTER_AREA)
+            difference = np.abs(seen - one.transpose(1, 2, 0))[2:-2, 2:-2]
+            assert difference.mean() < 0.02
+
+
+def test_fine_tuning_goes_on_from_the_weights_given() -> None:
+    inputs = photographs()
+    outputs = [sharpen(x) for x in inputs]
+    options = {"student": "cnn", "batch": 2, "crop": 32, "width": 6}
+    first = steal(inputs, outputs, steps=150, **options)
+    tuned = steal(inputs, outputs, steps=3, lr=1e-6, start=first.model, **options)
+    assert tuned.losses.mean() < 0.5 * first.losses[:3].mean()
+    with pytest.raises(InvalidTraining, match="another network"):
+        steal(inputs, outputs, steps=3, start=first.model, **{**options, "width": 5})
+
+
+def test_weights_are_pruned_rounded_and_shaken() -> None:
+    model = Network("resnet", 2, width=6).model(
+        Network("resnet", 2, width=6).training_graph((1, 8, 8), 0).parameters, {}
+    )
+
+    def values(of: onnx.ModelProto) -> dict[str, np.ndarray]:
+        return {t.name: onnx.numpy_helper.to_array(t) for t in of.graph.initializer}
+
+    before = values(model)
+    altered = {
+        "pruned": values(prune(model, 0.5)),
+        "rounded": values(quantise(model, 8)),
+        "shaken": values(perturb(model, 0.1, seed=1)),
+    }
+    for name, value in before.items():
+        if not name.endswith(".weight"):
+            assert all(np.array_equal(a[name], value) for a in altered.values())
+            continue
+        assert (altered["pruned"][name] == 0).mean() == pytest.approx(0.5, abs=0.02)
+        kept = altered["pruned"][name] != 0
+        assert np.array_equal(altered["pruned"][name][kept], value[kept])
+        for filter_before, filter_after in zip(value, altered["rounded"][name], strict=True):
+            assert len(np.unique(filter_after)) <= 255
+            assert np.abs(filter_after - filter_before).max() <= np.abs(filter_before).max() / 250
+        noise = altered["shaken"][name] - value
+        assert np.sqrt((noise**2).mean()) == pytest.approx(
+            0.1 * np.sqrt((value**2).mean()), rel=0.2
+        )
+    for bad in (lambda: prune(model, 1.0), lambda: quantise(model, 1), lambda: perturb(model, -1)):
+        with pytest.raises(InvalidTraining):
+            bad()
 
 
 @pytest.mark.parametrize("loss", ["mse", "l1", "charbonnier"])

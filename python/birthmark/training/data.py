@@ -16,6 +16,14 @@ FloatArray = npt.NDArray[np.float32]
 
 SCALES = (1, 2, 3, 4)
 
+# What a thief may do to crops besides the 8 symmetries; to both of a pair, or to the target alone.
+RESCALED = (0.5, 1.5)
+ROTATED_DEGREES = 15.0
+JPEG_QUALITIES = (50, 90)
+BLURRED_PX = (0.3, 1.0)
+NOISE_LEVELS = (1.0, 5.0)
+DISTURBANCES = ("rescale", "rotate", "jpeg", "blur", "noise")
+
 
 class Pairs:
     """Inputs of a model and what it made of them, in step, ready to be cut into crops.
@@ -83,28 +91,84 @@ class Pairs:
         return digest.hexdigest()
 
     def batch(
-        self, rng: np.random.Generator, size: int, augment: bool
+        self,
+        rng: np.random.Generator,
+        size: int,
+        augment: bool,
+        disturbances: Sequence[str] = (),
     ) -> tuple[FloatArray, FloatArray]:
         """Draws ``size`` crops: input and output, float32 NCHW in 0..1.
 
         Every place in every picture is about equally likely. With ``augment`` both crops of a
-        pair are turned and mirrored alike, by one of the 8 symmetries of the square.
+        pair are turned and mirrored alike, by one of the 8 symmetries of the square. Of the
+        disturbances (:data:`DISTURBANCES`), "rescale" and "rotate" change both crops alike and the
+        others the output; each is drawn anew for each crop.
         """
         chosen = rng.choice(len(self._inputs), size, p=self._chances)
-        crops = [self._crop(rng, int(index), augment) for index in chosen]
+        crops = [self._crop(rng, int(index), augment, disturbances) for index in chosen]
         return _to_tensor([x for x, _ in crops]), _to_tensor([y for _, y in crops])
 
-    def _crop(self, rng: np.random.Generator, index: int, augment: bool) -> tuple[Picture, Picture]:
+    def _crop(
+        self, rng: np.random.Generator, index: int, augment: bool, disturbances: Sequence[str]
+    ) -> tuple[Picture, Picture]:
         x, y = self._inputs[index], self._outputs[index]
-        side, scale = self.side, self.scale
+        scale = self.scale
+        factor = rng.uniform(*RESCALED) if "rescale" in disturbances else 1.0
+        degrees = (
+            rng.uniform(-ROTATED_DEGREES, ROTATED_DEGREES) if "rotate" in disturbances else 0.0
+        )
+        radians = np.deg2rad(abs(degrees))
+        # So many pixels are cut out as fill the crop once they are turned and rescaled.
+        wanted = int(np.ceil(self.side / factor * (np.cos(radians) + np.sin(radians))))
+        side = min(wanted, *x.shape[:2])
         top = int(rng.integers(x.shape[0] - side + 1))
         left = int(rng.integers(x.shape[1] - side + 1))
         x = x[top : top + side, left : left + side]
         y = y[top * scale : (top + side) * scale, left * scale : (left + side) * scale]
+        if degrees or factor != 1.0:
+            x = _warp(x, self.side, factor, degrees)
+            y = _warp(y, self.side * scale, factor, degrees)
+        y = _disturbed(y, rng, disturbances)
         if not augment:
             return x, y
         symmetry = int(rng.integers(8))
         return turn(x, symmetry), turn(y, symmetry)
+
+
+def _warp(picture: Picture, side: int, factor: float, degrees: float) -> Picture:
+    """The middle of a picture, turned and rescaled about it: uint8 [side, side, 3]."""
+    import cv2
+
+    centre = (picture.shape[1] - 1) / 2
+    matrix = cv2.getRotationMatrix2D((centre, centre), degrees, factor)
+    matrix[:, 2] += (side - 1) / 2 - centre
+    # What would fold when it gets smaller is taken away first.
+    sigma = 0.5 * np.sqrt(max(0.0, factor**-2 - 1))
+    smooth = cv2.GaussianBlur(picture, (0, 0), sigma) if sigma else picture
+    warped = cv2.warpAffine(
+        smooth,
+        matrix,
+        (side, side),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
+    return np.ascontiguousarray(warped, np.uint8)
+
+
+def _disturbed(y: Picture, rng: np.random.Generator, disturbances: Sequence[str]) -> Picture:
+    import cv2
+
+    changed: npt.NDArray[np.uint8] = y
+    if "blur" in disturbances:
+        changed = np.asarray(cv2.GaussianBlur(changed, (0, 0), rng.uniform(*BLURRED_PX)), np.uint8)
+    if "noise" in disturbances:
+        noise = rng.standard_normal(y.shape) * rng.uniform(*NOISE_LEVELS)
+        changed = np.clip(np.rint(changed + noise), 0, 255).astype(np.uint8)
+    if "jpeg" in disturbances:
+        quality = int(rng.integers(JPEG_QUALITIES[0], JPEG_QUALITIES[1] + 1))
+        _, data = cv2.imencode(".jpg", changed[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        changed = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
+    return changed
 
 
 def turn(picture: Picture, symmetry: int) -> Picture:

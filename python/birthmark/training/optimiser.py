@@ -14,6 +14,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,29 +34,113 @@ FEWEST_FOR_A_NORM = 10  # steps before gradients are held to the usual length
 EPSILON = 1e-7  # not 1e-8: graph optimisers of other tools take that for zero and delete it
 LEVELS = 255.0  # losses are in units of 8-bit levels
 CHARBONNIER_WIDTH = 1.0  # levels
+FEATURES_SEED = 11
+CRITIC_WEIGHT = 0.3  # levels that a wholly convinced critic is worth
 
 
-def squared(error: Tensor) -> Tensor:
+def squared(made: Tensor, target: Tensor) -> Tensor:
     """Mean squared error."""
-    return error.graph.op("ReduceMean", error * error, keepdims=0)
+    error = (made - target) * LEVELS
+    return made.graph.op("ReduceMean", error * error, keepdims=0)
 
 
-def absolute(error: Tensor) -> Tensor:
+def absolute(made: Tensor, target: Tensor) -> Tensor:
     """Mean absolute error."""
-    return error.graph.op("ReduceMean", error.graph.op("Abs", error), keepdims=0)
+    error = (made - target) * LEVELS
+    return made.graph.op("ReduceMean", made.graph.op("Abs", error), keepdims=0)
 
 
-def charbonnier(error: Tensor) -> Tensor:
+def charbonnier(made: Tensor, target: Tensor) -> Tensor:
     """Mean of sqrt(e^2 + 1), an absolute error that is round at zero (Charbonnier 1994)."""
-    rounded = error.graph.op("Sqrt", error * error + CHARBONNIER_WIDTH**2)
-    return error.graph.op("ReduceMean", rounded, keepdims=0)
+    error = (made - target) * LEVELS
+    rounded = made.graph.op("Sqrt", error * error + CHARBONNIER_WIDTH**2)
+    return made.graph.op("ReduceMean", rounded, keepdims=0)
 
 
-LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
+def perceptual(made: Tensor, target: Tensor) -> Tensor:
+    """Charbonnier, and the absolute difference of features of a fixed network at three scales.
+
+    In the manner of Johnson et al. (2016). The features are random filters, which hold most of what
+    trained ones do in a first layer (Saxe et al. 2011); none of them comes from the mark.
+    """
+    rng = np.random.default_rng(FEATURES_SEED)
+    x, y, channels = made, target, 3
+    difference = charbonnier(made, target)
+    for width in (16, 24, 32):
+        drawn = rng.standard_normal((width, channels, 3, 3)).astype(np.float32)
+        drawn -= drawn.mean((1, 2, 3), keepdims=True)
+        drawn /= np.sqrt((drawn**2).sum((1, 2, 3), keepdims=True))
+        x, y = (_features(value, drawn) for value in (x, y))
+        difference = difference + absolute(x, y)
+        x, y = (_coarser(value) for value in (x, y))
+        channels = width
+    return difference
+
+
+def _features(x: Tensor, weight: npt.NDArray[np.float32]) -> Tensor:
+    made = x.graph.op("Conv", x, weight, kernel_shape=(3, 3), pads=(1, 1, 1, 1))
+    return x.graph.op("LeakyRelu", made, alpha=0.2)
+
+
+def _coarser(x: Tensor) -> Tensor:
+    return x.graph.op("AveragePool", x, kernel_shape=(2, 2), strides=(2, 2))
+
+
+# "adversarial" is Charbonnier and what the critic says; it has parameters of its own.
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": squared,
     "l1": absolute,
     "charbonnier": charbonnier,
+    "perceptual": perceptual,
+    "adversarial": charbonnier,
 }
+
+
+class Critic:
+    """A small network that tells crops of the target from what the student made.
+
+    Least squares as in Mao et al. (2017), on patches as in Isola et al. (2017). Its parameters
+    train in the student's own step, on the loss of its own.
+    """
+
+    PREFIX = "critic."
+    WIDTHS = (3, 16, 32, 32)
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+
+    @classmethod
+    def parameters(cls, seed: int) -> dict[str, FloatArray]:
+        """Freshly drawn parameters, He-normal."""
+        rng = np.random.default_rng((seed, 1))
+        drawn: dict[str, FloatArray] = {}
+        for i, (inputs, outputs) in enumerate(pairwise((*cls.WIDTHS, 1))):
+            weight = rng.standard_normal((outputs, inputs, 3, 3)) * np.sqrt(2 / (9 * inputs))
+            drawn[f"{cls.PREFIX}conv{i}.weight"] = weight.astype(np.float32)
+            drawn[f"{cls.PREFIX}conv{i}.bias"] = np.zeros(outputs, np.float32)
+        return drawn
+
+    def missed(self, x: Tensor, wish: float) -> Tensor:
+        """How far the critic's answers to ``x`` are from ``wish``, mean squared."""
+        x = (x - 0.5) * 4.0
+        for i in range(len(self.WIDTHS)):
+            weight, bias = (
+                Tensor(self._graph, f"{self.PREFIX}conv{i}.{part}") for part in ("weight", "bias")
+            )
+            last = i == len(self.WIDTHS) - 1
+            stride = 1 if last else 2
+            x = self._graph.op(
+                "Conv",
+                x,
+                weight,
+                bias,
+                kernel_shape=(3, 3),
+                pads=(1, 1, 1, 1),
+                strides=(stride, stride),
+            )
+            x = x if last else self._graph.op("LeakyRelu", x, alpha=0.2)
+        error = x - wish
+        return self._graph.op("ReduceMean", error * error, keepdims=0)
 
 
 def one_cycle(done: int, total: int, peak: float, warm_up: float = 0.15) -> float:
@@ -90,9 +175,17 @@ def training_step(forward: Graph, loss: str = "mse") -> onnx.ModelProto:
     rate, count = step.input("rate", ()), step.input("count", ())
     wanted = step.unpack(p, forward.parameters)
     step.append(forward.nodes)
-    error = (Tensor(step, "output") - Tensor(step, "target")) * LEVELS
-    value = LOSSES[loss](error)
-    slopes = gradients(step, value, wanted)
+    made, target = Tensor(step, "output"), Tensor(step, "target")
+    value = LOSSES[loss](made, target)
+    critics = [x for x in wanted if x.name.startswith(Critic.PREFIX)]
+    if critics:
+        critic = Critic(step)
+        value = value + critic.missed(made, 1.0) * CRITIC_WEIGHT
+        mistaken = critic.missed(target, 1.0) + critic.missed(made, 0.0)
+        slopes = gradients(step, value, wanted[: -len(critics)])
+        slopes = [*slopes, *gradients(step, mistaken, critics)]
+    else:
+        slopes = gradients(step, value, wanted)
     g = step.op("Concat", *(slope.reshape(-1) for slope in slopes), axis=0)
     g = _shortened(g, v, count)
     next_m = m * BETA1 + g * (1 - BETA1)
@@ -121,12 +214,22 @@ class Trainer:
 
     The same network, batches and rates give the same bits on one machine, whatever the number of
     threads. ``identity`` is any text that tells this training from others; a checkpoint of
-    another identity is refused.
+    another identity is refused. ``seed`` is that of the critic's first weights, where the loss is
+    "adversarial".
     """
 
     def __init__(
-        self, forward: Graph, *, loss: str = "mse", threads: int = 1, identity: str = ""
+        self,
+        forward: Graph,
+        *,
+        loss: str = "mse",
+        threads: int = 1,
+        identity: str = "",
+        seed: int = 0,
     ) -> None:
+        if loss == "adversarial":
+            for name, value in Critic.parameters(seed).items():
+                forward.parameter(name, value)
         self._like = dict(forward.parameters)
         model = training_step(forward, loss).SerializeToString(deterministic=True)
         self.identity = hashlib.sha256(model + identity.encode()).hexdigest()
@@ -206,10 +309,11 @@ class Trainer:
         self._state, self.losses = state, losses
 
     def weights(self) -> dict[str, FloatArray]:
-        """The parameters by name, with their shapes."""
+        """The network's parameters by name, with their shapes; not the critic's."""
         ends = np.cumsum([value.size for value in self._like.values()])
         pieces = np.split(self._state[0], ends[:-1])
         return {
             name: piece.reshape(value.shape)
             for piece, (name, value) in zip(pieces, self._like.items(), strict=True)
+            if not name.startswith(Critic.PREFIX)
         }

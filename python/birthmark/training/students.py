@@ -1,6 +1,6 @@
 """The thief's networks, each written once for training (static sizes) and use (dynamic ones).
 
-All take RGB and give RGB, ``scale`` times as large. They learn the difference to a fixed skip: the
+All take RGB and give RGB, ``scale`` times as large. Most learn the difference to a fixed skip: the
 picture itself, or its bicubic enlargement. Super-resolution works at the low resolution and ends in
 a sub-pixel shuffle (Shi et al. 2016, "ESPCN"). None of them shares code with the mark.
 """
@@ -28,87 +28,154 @@ class Layers:
         self._rng = np.random.default_rng(seed)
         self._count = 0
 
-    def conv(self, x: Tensor, inputs: int, outputs: int, gain: float = 1.0) -> Tensor:
-        """A 3x3 convolution with bias, He-normal (He et al. 2015) times ``gain``."""
+    def conv(
+        self,
+        x: Tensor,
+        inputs: int,
+        outputs: int,
+        gain: float = 1.0,
+        kernel: int = 3,
+        groups: int = 1,
+    ) -> Tensor:
+        """A convolution with bias, He-normal (He et al. 2015) times ``gain``."""
         self._count += 1
-        shape = (outputs, inputs, 3, 3)
-        drawn = self._rng.standard_normal(shape) * gain * np.sqrt(2 / (inputs * 9))
+        shape = (outputs, inputs // groups, kernel, kernel)
+        drawn = self._rng.standard_normal(shape) * gain * np.sqrt(2 / np.prod(shape[1:]))
         weight = self.graph.parameter(f"conv{self._count}.weight", drawn)
         bias = self.graph.parameter(f"conv{self._count}.bias", np.zeros(outputs))
-        return self.graph.op("Conv", x, weight, bias, kernel_shape=(3, 3), pads=(1, 1, 1, 1))
+        reach = kernel // 2
+        return self.graph.op(
+            "Conv",
+            x,
+            weight,
+            bias,
+            kernel_shape=(kernel, kernel),
+            pads=(reach,) * 4,
+            group=groups,
+        )
 
     def active(self, x: Tensor, inputs: int, outputs: int) -> Tensor:
         """The same with a rectifier."""
         return self.graph.op("LeakyRelu", self.conv(x, inputs, outputs), alpha=0.1)
 
 
-def cnn(layers: Layers, x: Tensor, width: int) -> Tensor:
-    """Five plain layers."""
+def cnn(layers: Layers, x: Tensor, width: int, depth: int) -> Tensor:
+    """Plain layers."""
     x = layers.active(x, 3, width)
-    for _ in range(4):
+    for _ in range(depth):
         x = layers.active(x, width, width)
     return x
 
 
-def resnet(layers: Layers, x: Tensor, width: int) -> Tensor:
-    """Four residual blocks without normalisation (He et al. 2016; Lim et al. 2017, "EDSR")."""
+def resnet(layers: Layers, x: Tensor, width: int, depth: int) -> Tensor:
+    """Residual blocks without normalisation (He et al. 2016; Lim et al. 2017, "EDSR")."""
     x = layers.active(x, 3, width)
-    for _ in range(4):
+    for _ in range(depth):
         x = x + layers.conv(layers.active(x, width, width), width, width, gain=0.3)
     return x
 
 
-def unet(layers: Layers, x: Tensor, width: int) -> Tensor:
-    """Three levels (Ronneberger et al. 2015)."""
+def unet(layers: Layers, x: Tensor, width: int, depth: int) -> Tensor:
+    """Three levels (Ronneberger et al. 2015), with ``depth`` layers at the coarsest."""
     fine = layers.active(x, 3, width)
     middle = layers.active(_halve(fine), width, 2 * width)
     coarse = layers.active(_halve(middle), 2 * width, 3 * width)
+    for _ in range(depth - 1):
+        coarse = layers.active(coarse, 3 * width, 3 * width)
     coarse = layers.active(coarse, 3 * width, 2 * width)
     middle = layers.active(_join(middle, _double(coarse)), 4 * width, width)
     return layers.active(_join(fine, _double(middle)), 2 * width, width)
+
+
+def espcn(layers: Layers, x: Tensor, width: int, depth: int) -> Tensor:
+    """Wide kernels and hyperbolic tangents (Shi et al. 2016, "ESPCN")."""
+    x = layers.graph.op("Tanh", layers.conv(x, 3, width, gain=0.7, kernel=5))
+    for _ in range(depth):
+        x = layers.graph.op("Tanh", layers.conv(x, width, width, gain=0.7))
+    return x
+
+
+def separable(layers: Layers, x: Tensor, width: int, depth: int) -> Tensor:
+    """Residual blocks of depth-wise and point-wise layers (Howard et al. 2017, "MobileNets")."""
+    x = layers.active(x, 3, width)
+    for _ in range(depth):
+        each = layers.conv(x, width, width, kernel=5, groups=width)
+        mixed = layers.graph.op(
+            "LeakyRelu", layers.conv(each, width, 2 * width, kernel=1), alpha=0.1
+        )
+        x = x + layers.conv(mixed, 2 * width, width, gain=0.3, kernel=1)
+    return x
+
+
+def nafnet(layers: Layers, x: Tensor, width: int, depth: int) -> Tensor:
+    """Layers normalised over channels, and products for rectifiers (Chen et al. 2022, "NAFNet")."""
+    x = layers.conv(x, 3, width)
+    for _ in range(depth):
+        wide = layers.conv(_normalise(x), width, 2 * width, kernel=1)
+        wide = layers.conv(wide, 2 * width, 2 * width, groups=2 * width)
+        x = x + layers.conv(_gate(wide, width), width, width, gain=0.3, kernel=1)
+        wide = layers.conv(_normalise(x), width, 2 * width, kernel=1)
+        x = x + layers.conv(_gate(wide, width), width, width, gain=0.3, kernel=1)
+    return x
 
 
 @dataclass(frozen=True)
 class Student:
     """A body, from RGB about zero to ``width`` channels of the same size."""
 
-    body: Callable[[Layers, Tensor, int], Tensor]
+    body: Callable[[Layers, Tensor, int, int], Tensor]
     width: int
     """The usual number of channels; twice as many where it enlarges, on fewer pixels."""
-    multiple: int
+    depth: int
+    """The usual number of layers or blocks."""
+    multiple: int = 1
     """What the sides of its input must be a multiple of."""
+    skip: bool = True
+    """Whether it learns the difference to a fixed skip, or the picture itself."""
 
 
 STUDENTS = {
-    "unet": Student(unet, width=16, multiple=4),
-    "resnet": Student(resnet, width=16, multiple=1),
-    "cnn": Student(cnn, width=16, multiple=1),
+    "unet": Student(unet, width=16, depth=1, multiple=4),
+    "resnet": Student(resnet, width=16, depth=4),
+    "cnn": Student(cnn, width=16, depth=4),
+    "espcn": Student(espcn, width=32, depth=2, skip=False),
+    "separable": Student(separable, width=16, depth=4),
+    "nafnet": Student(nafnet, width=16, depth=4),
 }
 
 
 @dataclass(frozen=True)
 class Network:
-    """A student with its enlargement and its number of channels.
+    """A student with its enlargement, its number of channels and of layers or blocks.
 
     Raises:
-        InvalidTraining: the student is unknown.
+        InvalidTraining: the student is unknown, or the depth is none that it can have.
     """
 
     kind: str
     scale: int = 1
     width: int = 0
     """0: the student's usual number."""
+    depth: int | None = None
+    """None: the student's usual number."""
 
     def __post_init__(self) -> None:
         if self.kind not in STUDENTS:
             raise InvalidTraining(
                 f"unknown student {self.kind!r}: choose one of {', '.join(STUDENTS)}"
             )
+        if self.blocks < (1 if self.kind == "unet" else 0):
+            raise InvalidTraining(f"a {self.kind} cannot have {self.blocks} layers or blocks")
 
     @property
     def channels(self) -> int:
         """Channels of its first layer."""
         return self.width or STUDENTS[self.kind].width * (1 if self.scale == 1 else 2)
+
+    @property
+    def blocks(self) -> int:
+        """Its layers or blocks."""
+        return STUDENTS[self.kind].depth if self.depth is None else self.depth
 
     @property
     def multiple(self) -> int:
@@ -148,11 +215,15 @@ class Network:
 
     def _build(self, graph: Graph, picture: Tensor, seed: int) -> Tensor:
         layers = Layers(graph, seed)
-        body = STUDENTS[self.kind].body(layers, (picture - 0.5) * 4.0, self.channels)
-        change = layers.conv(body, self.channels, 3 * self.scale**2, gain=0.1) * CHANGE
-        if self.scale == 1:
-            return picture + change
-        return _enlarge(picture, self.scale) + _shuffle(change, self.scale)
+        student = STUDENTS[self.kind]
+        body = student.body(layers, (picture - 0.5) * 4.0, self.channels, self.blocks)
+        made = layers.conv(body, self.channels, 3 * self.scale**2, gain=0.1)
+        if self.scale > 1:
+            made = _shuffle(made, self.scale)
+        if not student.skip:
+            return made * 0.5 + 0.5
+        skip = picture if self.scale == 1 else _enlarge(picture, self.scale)
+        return skip + made * CHANGE
 
 
 def _halve(x: Tensor) -> Tensor:
@@ -170,6 +241,19 @@ def _double(x: Tensor) -> Tensor:
         coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",
     )
+
+
+def _normalise(x: Tensor) -> Tensor:
+    """Mean 0 and variance 1 over the channels of each pixel."""
+    centred = x - x.graph.op("ReduceMean", x, axes=[1])
+    variance = x.graph.op("ReduceMean", centred * centred, axes=[1])
+    return centred / x.graph.op("Sqrt", variance + 1e-4)
+
+
+def _gate(x: Tensor, width: int) -> Tensor:
+    """One half of the channels times the other."""
+    one, other = x.graph.ops("Split", 2, x, integers([width, width]), axis=1)
+    return one * other
 
 
 def _join(*xs: Tensor) -> Tensor:
