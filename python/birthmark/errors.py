@@ -19,6 +19,14 @@ class InvalidArray(BirthmarkError):
     """An array has the wrong dtype, shape, strides or range, holds NaN or Inf, or is read-only."""
 
 
+class CudaUnavailable(BirthmarkError):
+    """CUDA was asked for, but this build has none, or the machine has no usable driver or card."""
+
+
+class CudaFailed(BirthmarkError):
+    """The CUDA driver refused a call, or a kernel failed on the card."""
+
+
 class InvalidModel(BirthmarkError):
     """A model file is not ONNX, is not image-to-image, does not fit the picture, or yields NaN."""
 
