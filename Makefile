@@ -79,16 +79,22 @@ $(VENV)/stamp-build: $(VENV)/stamp-venv pyproject.toml
 	@$(PIP) install -r $(VENV)/build.txt $(NINJA_WHEEL)
 	@touch $@
 
+# The operator for onnxruntime needs headers that no Python package has; without them it is left out.
+$(VENV)/stamp-ort: $(VENV)/stamp-venv tools/ort_headers.sh
+	@tools/ort_headers.sh $(VENV)/ort-headers || echo "== the operator for onnxruntime is left out"
+	@touch $@
+
 # Not isolated, so that the C++ build in build/ is taken up again and not begun anew.
-$(VENV)/stamp-package: $(VENV)/stamp-build $(PACKAGE_FILES)
+$(VENV)/stamp-package: $(VENV)/stamp-build $(VENV)/stamp-ort $(PACKAGE_FILES)
 	@echo "== birthmark itself"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --no-build-isolation \
-	  -C cmake.define.BIRTHMARK_WERROR=$(BIRTHMARK_WERROR) .
+	  -C cmake.define.BIRTHMARK_WERROR=$(BIRTHMARK_WERROR) \
+	  -C cmake.define.BIRTHMARK_ORT_INCLUDE=$(CURDIR)/$(VENV)/ort-headers .
 	@touch $@
 
 $(VENV)/stamp-test: $(VENV)/stamp-venv pyproject.toml
 	@echo "== test tools"
-	@$(BIN)/python tools/requirements.py test > $(VENV)/test.txt
+	@$(BIN)/python tools/requirements.py test serve > $(VENV)/test.txt
 	@$(PIP) install -r $(VENV)/test.txt
 	@touch $@
 
