@@ -1,9 +1,9 @@
 """The mark inside a customer's graph: the operator ``ai.birthmark::Embed`` at an ONNX model's end.
 
-The operator takes the model's float picture and gives the published bytes. The grafted model brings
-a body for it, a function of plain ONNX operators (:mod:`birthmark.graft_body`), so stock onnxruntime
-runs the model without this package. With :func:`library_path` registered, onnxruntime calls the C++
-kernels instead. Both give the bytes that ``cpp/contract/CONTRACT.md`` defines.
+The operator takes the model's float picture and gives the published bytes. The grafted model
+brings a body for it, a function of plain ONNX operators (:mod:`birthmark.graft_body`), so stock
+onnxruntime runs the model without this package. With :func:`library_path` registered, onnxruntime
+calls the C++ kernels instead. Both give the bytes that ``cpp/contract/CONTRACT.md`` defines.
 """
 
 from __future__ import annotations
