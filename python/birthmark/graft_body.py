@@ -146,9 +146,10 @@ def _texture(b: _Builder, y_q2: str, low: str) -> str:
 
 
 def _tone(b: _Builder, low: str) -> str:
-    """Step 6 over the picture: int32 [n, 1, h, w], 0 to 15."""
+    """Step 6 over the picture: int32 [n, h, w], 0 to 15."""
     inside = b.crop(low, _ACTIVITY_REACH + _ECHO_REACH)
-    return b.cast(b.shift(inside, 2**21, 18), np.int32)
+    tone = b.op("Squeeze", b.shift(inside, 2**21, 18), b.constant([1], np.int64))
+    return b.cast(tone, np.int32)
 
 
 def _normalised(b: _Builder, texture: str) -> str:
@@ -199,14 +200,12 @@ def _gains(b: _Builder) -> str:
 
 def _residual(b: _Builder, orbits: str, tone: str, gains: str) -> str:
     """Steps 10 and 11: r_q6, float32 [n, 1, h, w]."""
-    # [n, 1, h, w, orbits] -> [n, orbits, h, w]
-    gain = b.op("Gather", gains, tone)
-    first = b.op("Transpose", gain, perm=[0, 4, 2, 3, 1])
-    gain = b.op("Squeeze", first, b.constant([4], np.int64))
-    terms = b.mul_round_15(b.cast(orbits, np.float64), gain)
-    echo = b.op("ReduceSum", terms, b.constant([1], np.int64))
-    limited = b.op("Min", b.op("Max", b.cast(echo, np.float32), b.constant(-128)), b.constant(128))
-    return limited
+    # A pixel's orbits lie together, so that its gains are looked up as one block.
+    sums = b.cast(b.op("Transpose", orbits, perm=[0, 2, 3, 1]), np.float64)
+    terms = b.mul_round_15(sums, b.op("Gather", gains, tone))
+    echo = b.op("ReduceSum", terms, b.constant([3], np.int64), keepdims=0)
+    echo = b.op("Unsqueeze", b.cast(echo, np.float32), b.constant([1], np.int64))
+    return b.op("Min", b.op("Max", echo, b.constant(-128)), b.constant(128))
 
 
 def _store(b: _Builder, v_q6: str, residual: str, *, result: str) -> None:
