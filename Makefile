@@ -17,7 +17,7 @@ PACKAGE_FILES := pyproject.toml CMakeLists.txt README.md LICENSE \
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format cpp-test python-test sanitize cross bench setup clean distclean
+.PHONY: help demo test lint format cpp-test python-test sanitize cross bench wheel setup clean distclean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -58,6 +58,10 @@ cross: ## C++ tests for 64-bit Arm (needs g++-aarch64-linux-gnu; runs them with 
 
 bench: $(VENV)/stamp-package $(VENV)/stamp-bench ## time the embedding against other ways, in one run
 	set -e; for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+wheel: ## build and try dist/: source distribution, wheel, and a wheel for 64-bit Arm
+	PYTHON=$(PYTHON) tools/wheel.sh dist
+	PYTHON=$(PYTHON) tools/wheel_aarch64.sh dist
 
 setup: $(VENV)/stamp-package $(VENV)/stamp-test ## make .venv with the package and the test tools
 
