@@ -9,6 +9,7 @@
 // over its functions.
 #include <onnxruntime_c_api.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -29,7 +30,7 @@ using birthmark::Source;
 
 constexpr std::uint32_t kApiVersion = 17;
 static_assert(ORT_API_VERSION >= kApiVersion, "headers of onnxruntime 1.17 or newer are needed");
-constexpr std::int64_t kMostPixels = 1 << 20;  // along one side
+constexpr std::int64_t kMostSide = 1 << 20;
 
 // An error on its way out; the pointer is onnxruntime's to free.
 class Failure {
@@ -115,9 +116,9 @@ class EmbedNode {
     const Shape shape = ShapeOf(api_, input);
     const auto& [n, channels, height, width] = shape.side;
     if (shape.axes != 4 || channels != 3) Fail(api_, "the image is not [n, 3, h, w]");
-    if (height < 1 || height > kMostPixels || width < 1 || width > kMostPixels) {
-      Fail(api_, "a side of the image has " + std::to_string(height < 1 ? height : width) +
-                     " pixels: 1 to 1048576 are allowed");
+    if (std::min(height, width) < 1 || std::max(height, width) > kMostSide) {
+      Fail(api_, "the image has " + std::to_string(width) + " x " + std::to_string(height) +
+                     " pixels: 1 to 1048576 are allowed on a side");
     }
     // The C API has no read-only access before 1.22; nothing is written.
     void* data = nullptr;
