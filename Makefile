@@ -18,7 +18,7 @@ PACKAGE_FILES := pyproject.toml CMakeLists.txt README.md LICENSE \
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format cpp-test python-test sanitize cross bench setup clean distclean
+.PHONY: help demo test lint format cpp-test python-test sanitize cross bench wheel setup clean distclean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -60,6 +60,10 @@ cross: ## C++ tests for 64-bit Arm (needs g++-aarch64-linux-gnu; runs them with 
 bench: $(VENV)/stamp-package $(VENV)/stamp-bench ## time the embedding against other ways, in one run
 	set -e; for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
+wheel: ## build and try dist/: source distribution, wheel, and a wheel for 64-bit Arm
+	PYTHON=$(PYTHON) tools/wheel.sh dist
+	PYTHON=$(PYTHON) tools/wheel_aarch64.sh dist
+
 setup: $(VENV)/stamp-package $(VENV)/stamp-test ## make .venv with the package and the test tools
 
 clean: ## remove what was built; keep .venv
@@ -80,16 +84,22 @@ $(VENV)/stamp-build: $(VENV)/stamp-venv pyproject.toml
 	@$(PIP) install -r $(VENV)/build.txt $(NINJA_WHEEL)
 	@touch $@
 
+# The operator for onnxruntime needs headers that no Python package has; without them it is left out.
+$(VENV)/stamp-ort: $(VENV)/stamp-venv tools/ort_headers.sh
+	@tools/ort_headers.sh $(VENV)/ort-headers || echo "== the operator for onnxruntime is left out"
+	@touch $@
+
 # Not isolated, so that the C++ build in build/ is taken up again and not begun anew.
-$(VENV)/stamp-package: $(VENV)/stamp-build $(PACKAGE_FILES)
+$(VENV)/stamp-package: $(VENV)/stamp-build $(VENV)/stamp-ort $(PACKAGE_FILES)
 	@echo "== birthmark itself"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --no-build-isolation \
-	  -C cmake.define.BIRTHMARK_WERROR=$(BIRTHMARK_WERROR) .
+	  -C cmake.define.BIRTHMARK_WERROR=$(BIRTHMARK_WERROR) \
+	  -C cmake.define.BIRTHMARK_ORT_INCLUDE=$(CURDIR)/$(VENV)/ort-headers .
 	@touch $@
 
 $(VENV)/stamp-test: $(VENV)/stamp-venv pyproject.toml
 	@echo "== test tools"
-	@$(BIN)/python tools/requirements.py test > $(VENV)/test.txt
+	@$(BIN)/python tools/requirements.py test serve > $(VENV)/test.txt
 	@$(PIP) install -r $(VENV)/test.txt
 	@touch $@
 

@@ -328,6 +328,7 @@ def test_every_command_has_an_example(capsys: pytest.CaptureFixture[str]) -> Non
         "provision",
         "protect",
         "embed",
+        "graft",
         "surrogate",
         "verify",
         "recheck",

@@ -1,6 +1,6 @@
-"""Prints one list of requirements out of pyproject.toml, one a line.
+"""Prints lists of requirements out of pyproject.toml, one requirement a line.
 
-python tools/requirements.py build | run | EXTRA
+python tools/requirements.py [build | run | EXTRA] ...
 """
 
 import sys
@@ -13,4 +13,5 @@ lists = {
     "run": project["project"]["dependencies"],
     **project["project"]["optional-dependencies"],
 }
-print(*lists[sys.argv[1]], sep="\n")
+for name in sys.argv[1:]:
+    print(*lists[name], sep="\n")

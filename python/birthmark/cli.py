@@ -176,6 +176,19 @@ def _parser() -> argparse.ArgumentParser:
     publishes(added, "PICTURE")
 
     added = command(
+        "graft",
+        _graft,
+        "Put the mark into an ONNX model's own graph: its picture output becomes a marked one.",
+        "birthmark graft M.onnx m.mark -o marked.onnx",
+    )
+    added.add_argument("model", metavar="MODEL", help="an ONNX model with a picture output")
+    added.add_argument("mark_file", nargs="?", metavar="MARK", help="the mark file")
+    added.add_argument("--mark", help="the mark file, as an option")
+    added.add_argument("--picture", metavar="NAME", help="the output to mark, if there are several")
+    added.add_argument("--keep", action="store_true", help="keep the unmarked output as well")
+    added.add_argument("-o", "--output", required=True, help="the new model (mode 0600)")
+
+    added = command(
         "surrogate",
         _surrogate,
         "Steal a model: train a student on (input, output) pairs, to see whether it convicts.",
@@ -347,6 +360,22 @@ def _publish(
     if failed:
         raise InvalidPicture(f"{done} of {len(files)} published; left out: {reasons}")
     print(f"{options.output}: {len(files)} pictures published")
+    return 0
+
+
+def _graft(options: argparse.Namespace) -> int:
+    from birthmark.files import write_atomically
+    from birthmark.graft import graft
+    from birthmark.mark import Mark
+
+    if bool(options.mark) == bool(options.mark_file):
+        raise ValueError("give the mark file once, as MARK or with --mark")
+    _new_file(options.output)
+    mark = Mark.load(options.mark or options.mark_file)
+    model = graft(options.model, mark, picture=options.picture, keep=options.keep)
+    # It holds the mark in the clear, as the mark file does.
+    write_atomically(options.output, model, mode=0o600)
+    print(f"{options.output}: mark {mark.id}")
     return 0
 
 

@@ -31,6 +31,14 @@ class InvalidModel(BirthmarkError):
     """A model file is not ONNX, is not image-to-image, does not fit the picture, or yields NaN."""
 
 
+class CannotGraft(BirthmarkError):
+    """A model cannot take the mark into its graph: an old opset, no picture to mark, or marked."""
+
+
+class MissingLibrary(BirthmarkError):
+    """A native library that is asked for by name is not in this build of the package."""
+
+
 class InvalidMarkFile(BirthmarkError):
     """A mark file is truncated, foreign, of an unknown version, or fails its checksum."""
 

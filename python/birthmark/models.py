@@ -43,13 +43,11 @@ class ImageModel:
     def __init__(
         self, model: StrPath | bytes, *, threads: int = 0, name: str | None = None
     ) -> None:
-        if isinstance(model, bytes):
-            data, stem = model, "model"
-        else:
-            data, stem = _read(model), Path(model).stem
+        data, stem = read_model(model)
         self.name: str = name or stem
         self.sha256: str = hashlib.sha256(data).hexdigest()
-        self._session = _open_session(data, self.name, threads)
+        parse_model(data, self.name)
+        self._session = open_session(data, self.name, threads)
         self._input_name, fixed_height, fixed_width = _check_interface(self._session, self.name)
         self.fixed_sides: tuple[int | None, int | None] = (fixed_height, fixed_width)
         """Height and width in pixels that the input is fixed to; None where it is free."""
@@ -174,26 +172,47 @@ def as_planes(picture: Picture) -> Tensor:
     return np.ascontiguousarray(planes / np.float32(255))
 
 
-def _read(path: StrPath) -> bytes:
+def read_model(model: StrPath | bytes) -> tuple[bytes, str]:
+    """A model's bytes, and what to call it: the file's stem, or "model".
+
+    Raises:
+        InvalidModel: the file cannot be read.
+    """
+    if isinstance(model, bytes):
+        return model, "model"
     try:
-        return Path(path).read_bytes()
+        return Path(model).read_bytes(), Path(model).stem
     except OSError as error:
-        raise InvalidModel(f"{path}: {error.strerror}") from error
+        raise InvalidModel(f"{model}: {error.strerror}") from error
 
 
-def _open_session(data: bytes, name: str, threads: int) -> Any:
-    """Open an onnxruntime session that prints nothing and takes nothing but ``data``."""
+def parse_model(data: bytes, name: str) -> onnx.ModelProto:
+    """The ONNX model that ``data`` holds, all of it: weights in external files are refused.
+
+    Raises:
+        InvalidModel: not an ONNX file with a graph, or weights in external files.
+    """
     import onnx
-    import onnxruntime
 
     try:
-        graph = onnx.load_model_from_string(data).graph
+        model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError; protobuf has no types
         raise InvalidModel(f"{name}: not an ONNX file") from error
-    if not graph.node:
+    if not model.graph.node:
         raise InvalidModel(f"{name}: not an ONNX file with a graph")
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(graph)):
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
         raise InvalidModel(f"{name}: weights in external files; save the model as a single file")
+    return model
+
+
+def open_session(data: bytes, name: str, threads: int) -> Any:
+    """Open an onnxruntime session on the CPU that prints nothing.
+
+    Raises:
+        InvalidModel: onnxruntime does not load the model.
+    """
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -1,0 +1,237 @@
+// The operator ai.birthmark::Embed for onnxruntime: a shared library that a session registers.
+//
+//   input      image      float32 [n, 3, h, w], RGB in [0, 1]
+//   attribute  mark       uint8 [bytes], the content of a mark file
+//   output     published  uint8 [n, h, w, 3]
+//
+// It asks for the API of onnxruntime 1.17, the oldest that has ParallelFor, whatever the headers'
+// version is, so that one binary serves every later version. Nothing is linked: onnxruntime hands
+// over its functions.
+#include <onnxruntime_c_api.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "contract/mark_file.h"
+#include "embed/embedder.h"
+
+namespace {
+
+using birthmark::Embedder;
+using birthmark::MarkFile;
+using birthmark::MarkFileStatus;
+using birthmark::Source;
+
+constexpr std::uint32_t kApiVersion = 17;
+static_assert(ORT_API_VERSION >= kApiVersion, "headers of onnxruntime 1.17 or newer are needed");
+constexpr std::int64_t kMostSide = 1 << 20;
+
+// An error on its way out; the pointer is onnxruntime's to free.
+class Failure {
+ public:
+  explicit Failure(OrtStatus* status) : status_(status) {}
+  OrtStatus* status() const { return status_; }
+
+ private:
+  OrtStatus* status_;
+};
+
+[[noreturn]] void Fail(const OrtApi& api, const std::string& message) {
+  throw Failure(
+      api.CreateStatus(ORT_INVALID_ARGUMENT, ("ai.birthmark::Embed: " + message).c_str()));
+}
+
+void Check(OrtStatus* status) {
+  if (status != nullptr) throw Failure(status);
+}
+
+// Runs `body` where an exception would otherwise leave this library.
+template <typename Body>
+OrtStatus* Guarded(const OrtApi& api, const Body& body) {
+  try {
+    body();
+    return nullptr;
+  } catch (const Failure& failure) {
+    return failure.status();
+  } catch (const std::exception& error) {
+    return api.CreateStatus(ORT_FAIL, error.what());
+  }
+}
+
+// A tensor's element type and sides.
+struct Shape {
+  ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+  std::size_t axes = 0;
+  std::size_t elements = 0;
+  std::int64_t side[4] = {};  // only where axes is 4
+};
+
+Shape ShapeOf(const OrtApi& api, const OrtValue* value) {
+  OrtTensorTypeAndShapeInfo* raw = nullptr;
+  Check(api.GetTensorTypeAndShape(value, &raw));
+  const std::unique_ptr<OrtTensorTypeAndShapeInfo, decltype(api.ReleaseTensorTypeAndShapeInfo)>
+      info(raw, api.ReleaseTensorTypeAndShapeInfo);
+  Shape shape;
+  Check(api.GetTensorElementType(raw, &shape.type));
+  Check(api.GetDimensionsCount(raw, &shape.axes));
+  Check(api.GetTensorShapeElementCount(raw, &shape.elements));
+  if (shape.axes == 4) Check(api.GetDimensions(raw, shape.side, 4));
+  return shape;
+}
+
+MarkFile ReadMark(const OrtApi& api, const OrtKernelInfo* info) {
+  OrtAllocator* allocator = nullptr;
+  Check(api.GetAllocatorWithDefaultOptions(&allocator));
+  OrtValue* raw = nullptr;
+  Check(api.KernelInfoGetAttribute_tensor(info, "mark", allocator, &raw));
+  const std::unique_ptr<OrtValue, decltype(api.ReleaseValue)> value(raw, api.ReleaseValue);
+  const Shape shape = ShapeOf(api, raw);
+  if (shape.type != ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8) Fail(api, "the mark is not uint8");
+  void* data = nullptr;
+  Check(api.GetTensorMutableData(raw, &data));
+  MarkFile mark;
+  const MarkFileStatus status =
+      birthmark::ParseMarkFile({static_cast<const std::uint8_t*>(data), shape.elements}, mark);
+  if (status != MarkFileStatus::kOk) Fail(api, birthmark::Describe(status));
+  return mark;
+}
+
+// One node of a model: its mark, and the function table of the onnxruntime that runs it.
+class EmbedNode {
+ public:
+  EmbedNode(const OrtApi& api, const OrtKernelInfo* info)
+      : api_(api), embedder_(ReadMark(api, info), birthmark::BestIsa()) {}
+
+  const OrtApi& api() const { return api_; }
+
+  void Compute(OrtKernelContext* context) {
+    const OrtValue* input = nullptr;
+    Check(api_.KernelContext_GetInput(context, 0, &input));
+    const Shape shape = ShapeOf(api_, input);
+    const auto& [n, channels, height, width] = shape.side;
+    if (shape.axes != 4 || channels != 3) Fail(api_, "the image is not [n, 3, h, w]");
+    if (std::min(height, width) < 1 || std::max(height, width) > kMostSide) {
+      Fail(api_, "the image has " + std::to_string(width) + " x " + std::to_string(height) +
+                     " pixels: 1 to 1048576 are allowed on a side");
+    }
+    // The C API has no read-only access before 1.22; nothing is written.
+    void* data = nullptr;
+    Check(api_.GetTensorMutableData(const_cast<OrtValue*>(input), &data));
+    const std::int64_t published[4] = {n, height, width, 3};
+    OrtValue* output = nullptr;
+    Check(api_.KernelContext_GetOutput(context, 0, published, 4, &output));
+    void* out = nullptr;
+    Check(api_.GetTensorMutableData(output, &out));
+
+    Batch batch = {&embedder_, static_cast<const float*>(data), static_cast<std::uint8_t*>(out),
+                   static_cast<int>(height), static_cast<int>(width)};
+    // A batch is shared out over the session's own threads.
+    if (n > 1) {
+      Check(api_.KernelContext_ParallelFor(context, &Batch::EmbedOne, static_cast<std::size_t>(n),
+                                           0, &batch));
+    } else if (n == 1) {
+      Batch::EmbedOne(&batch, 0);
+    }
+    if (!batch.finite) Fail(api_, "the image holds a value that is not finite (NaN or Inf)");
+  }
+
+ private:
+  struct Batch {
+    Embedder* embedder;
+    const float* images;
+    std::uint8_t* published;
+    int height, width;
+    std::atomic<bool> finite = true;
+
+    static void EmbedOne(void* self, std::size_t i) {
+      Batch& batch = *static_cast<Batch*>(self);
+      const std::ptrdiff_t pixels = std::ptrdiff_t{batch.height} * batch.width;
+      const float* image = batch.images + static_cast<std::ptrdiff_t>(i) * 3 * pixels;
+      std::uint8_t* out = batch.published + static_cast<std::ptrdiff_t>(i) * 3 * pixels;
+      Source source;
+      for (int c = 0; c < 3; ++c) source.planes[c] = image + c * pixels;
+      source.row_stride = batch.width;
+      source.width = batch.width;
+      source.height = batch.height;
+      if (!batch.embedder->Embed(source, out, std::ptrdiff_t{3} * batch.width)) {
+        batch.finite = false;
+      }
+    }
+  };
+
+  const OrtApi& api_;
+  Embedder embedder_;
+};
+
+OrtCustomOp DescribeOp() {
+  OrtCustomOp op = {};
+  op.version = kApiVersion;
+  op.GetName = [](const OrtCustomOp*) { return "Embed"; };
+  op.GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };
+  op.GetInputTypeCount = [](const OrtCustomOp*) -> std::size_t { return 1; };
+  op.GetInputType = [](const OrtCustomOp*, std::size_t) {
+    return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  };
+  op.GetInputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
+  op.GetInputMemoryType = [](const OrtCustomOp*, std::size_t) { return OrtMemTypeDefault; };
+  op.GetOutputTypeCount = [](const OrtCustomOp*) -> std::size_t { return 1; };
+  op.GetOutputType = [](const OrtCustomOp*, std::size_t) {
+    return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+  };
+  op.GetOutputCharacteristic = [](const OrtCustomOp*, std::size_t) {
+    return INPUT_OUTPUT_REQUIRED;
+  };
+  op.CreateKernelV2 = [](const OrtCustomOp*, const OrtApi* api, const OrtKernelInfo* info,
+                         void** node) -> OrtStatus* {
+    return Guarded(*api, [&] { *node = std::make_unique<EmbedNode>(*api, info).release(); });
+  };
+  op.KernelComputeV2 = [](void* node, OrtKernelContext* context) -> OrtStatus* {
+    EmbedNode& embed = *static_cast<EmbedNode*>(node);
+    return Guarded(embed.api(), [&] { embed.Compute(context); });
+  };
+  op.KernelDestroy = [](void* node) { delete static_cast<EmbedNode*>(node); };
+  return op;
+}
+
+// What onnxruntime keeps a pointer to for as long as any session uses it. It takes no ownership,
+// so this one, which never changes, lives as long as the library is loaded.
+class Domain {
+ public:
+  explicit Domain(const OrtApi& api) : api_(api), op_(DescribeOp()) {
+    Check(api_.CreateCustomOpDomain("ai.birthmark", &domain_));
+    if (OrtStatus* status = api_.CustomOpDomain_Add(domain_, &op_); status != nullptr) {
+      api_.ReleaseCustomOpDomain(domain_);
+      throw Failure(status);
+    }
+  }
+  ~Domain() { api_.ReleaseCustomOpDomain(domain_); }
+  Domain(const Domain&) = delete;
+  Domain& operator=(const Domain&) = delete;
+
+  OrtCustomOpDomain* get() const { return domain_; }
+
+ private:
+  const OrtApi& api_;
+  OrtCustomOp op_;
+  OrtCustomOpDomain* domain_ = nullptr;
+};
+
+}  // namespace
+
+// Called by onnxruntime under this name. A null `api` of an older onnxruntime has no way to say so
+// but a null status, so the session then reports an unknown operator or takes the plain body.
+extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(
+    OrtSessionOptions* options, const OrtApiBase* base) {
+  const OrtApi* const api = base->GetApi(kApiVersion);
+  if (api == nullptr) return nullptr;
+  return Guarded(*api, [&] {
+    static const Domain domain(*api);
+    Check(api->AddCustomOpDomain(options, domain.get()));
+  });
+}

@@ -1,0 +1,478 @@
+"""Grafted models: the published bytes of the contract, with and without the native operator."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+import reference
+from birthmark import _core, cli
+from birthmark import graft as grafting
+from birthmark.embed import Embedder
+from birthmark.errors import CannotGraft, InvalidMarkFile, InvalidModel, MissingLibrary
+from birthmark.graft import graft, library_path
+from birthmark.mark import Mark
+from birthmark.models import ImageModel, as_planes
+from conftest import half_size
+from vectors.cases import GAIN_KINDS, KINDS, draw_gains, draw_picture
+
+HAVE_LIBRARY = (Path(grafting.__file__).parent / "libbirthmark_ort.so").is_file()
+RUNNERS = [
+    "body",
+    pytest.param(
+        "library",
+        marks=pytest.mark.skipif(not HAVE_LIBRARY, reason="built without onnxruntime's headers"),
+    ),
+]
+Planes = npt.NDArray[np.float32]
+
+
+def mark_from(gains: npt.NDArray[np.int16]) -> Mark:
+    return Mark(_core.write_mark(bytes(range(16)), gains))
+
+
+GAINS = draw_gains("strong", np.random.default_rng(7))
+MARK = mark_from(GAINS)
+FREE = ["n", 3, "h", "w"]
+
+
+def model_of(
+    nodes: list[onnx.NodeProto] | None = None,
+    *,
+    outputs: dict[str, tuple[int, list[Any] | None]] | None = None,
+    opset: int = 17,
+) -> bytes:
+    """A model with the input x, float32 [n, 3, h, w]; by default its output y is x."""
+    graph = helper.make_graph(
+        nodes or [helper.make_node("Identity", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, FREE)],
+        [
+            helper.make_tensor_value_info(name, *kind)
+            for name, kind in (outputs or {"y": (TensorProto.FLOAT, FREE)}).items()
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)
+    return bytes(model.SerializeToString())
+
+
+def open_model(data: bytes, runner: str = "body") -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    if runner == "library":
+        options.register_custom_ops_library(library_path())
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def run(session: onnxruntime.InferenceSession, x: Planes) -> list[Any]:
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    return list(session.run(None, {session.get_inputs()[0].name: x}, options))
+
+
+def expected(x: Planes, gains: npt.NDArray[np.int16]) -> npt.NDArray[np.uint8]:
+    return np.stack([reference.published(picture, gains) for picture in x])
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+@hypothesis.given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    kind=st.sampled_from(KINDS),
+    gain_kind=st.sampled_from(GAIN_KINDS),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_picture_and_mark_gives_the_contract_s_bytes(
+    runner: str, height: int, width: int, kind: str, gain_kind: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    gains = draw_gains(gain_kind, rng)
+    x = np.stack([draw_picture(kind, height, width, rng) for _ in range(2)])
+    (published,) = run(open_model(graft(model_of(), mark_from(gains)), runner), x)
+    np.testing.assert_array_equal(published, expected(x, gains), strict=True)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+@hypothesis.given(
+    x=hnp.arrays(
+        np.float32,
+        st.tuples(st.just(1), st.just(3), st.integers(1, 6), st.integers(1, 6)),
+        elements=st.floats(allow_nan=False, allow_infinity=False, width=32),
+    )
+)
+def test_any_finite_float_gives_the_contract_s_bytes(runner: str, x: Planes) -> None:
+    (published,) = run(open_model(graft(model_of(), MARK), runner), x)
+    np.testing.assert_array_equal(published, expected(x, GAINS), strict=True)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("name", ["espcn_x2.onnx", "denoise_small.onnx"])
+def test_a_real_model_publishes_what_the_embedder_publishes(
+    name: str,
+    runner: str,
+    models_folder: Path,
+    eval_photos: list[npt.NDArray[np.uint8]],
+) -> None:
+    session = open_model(graft(models_folder / name, MARK), runner)
+    model = ImageModel(models_folder / name, threads=1)
+    embedder = Embedder(MARK)
+    for photo in half_size(eval_photos)[:3]:
+        height, width = (side // 2 * 2 for side in photo.shape[:2])
+        photo = np.ascontiguousarray(photo[:height, :width])
+        (published,) = run(session, as_planes(photo))
+        np.testing.assert_array_equal(published[0], embedder.embed(model.output(photo)))
+        assert (published[0] != model(photo)).mean() > 0.1, "no mark is in it"
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("kind", ["a batch", "a high picture"])
+def test_several_threads(runner: str, kind: str, eval_photos: list[npt.NDArray[np.uint8]]) -> None:
+    if kind == "a batch":
+        x = np.concatenate([as_planes(p[:150, :201]) for p in eval_photos])
+    else:
+        x = as_planes(np.concatenate([p[:200, :90] for p in eval_photos[:4]]))
+    data = graft(model_of(), MARK)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 3
+    if runner == "library":
+        options.register_custom_ops_library(library_path())
+    session = onnxruntime.InferenceSession(data, options)
+    np.testing.assert_array_equal(run(session, x)[0], expected(x, GAINS), strict=True)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_one_session_in_several_threads(
+    runner: str, eval_photos: list[npt.NDArray[np.uint8]]
+) -> None:
+    session = open_model(graft(model_of(), MARK), runner)
+    pictures = [as_planes(p[:60, :80]) for p in eval_photos]
+    wrong: list[int] = []
+
+    def work(i: int) -> None:
+        for _ in range(5):
+            if not np.array_equal(run(session, pictures[i])[0], truth[i]):
+                wrong.append(i)
+
+    truth = [expected(x, GAINS) for x in pictures]
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(pictures))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("dtype", ["FLOAT16", "BFLOAT16"])
+def test_a_half_precision_output_is_widened(
+    dtype: str, runner: str, eval_photos: list[npt.NDArray[np.uint8]]
+) -> None:
+    kind = getattr(TensorProto, dtype)
+    data = model_of([helper.make_node("Cast", ["x"], ["y"], to=kind)], outputs={"y": (kind, FREE)})
+    x = as_planes(eval_photos[0][:90, :77])
+    if dtype == "FLOAT16":
+        narrow = x.astype(np.float16).astype(np.float32)
+    else:
+        narrow = x.astype(onnx.helper.tensor_dtype_to_np_dtype(kind)).astype(np.float32)
+    (published,) = run(open_model(graft(data, MARK), runner), x)
+    np.testing.assert_array_equal(published, expected(narrow, GAINS), strict=True)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_quantised_model(
+    runner: str,
+    tmp_path: Path,
+    models_folder: Path,
+    eval_photos: list[npt.NDArray[np.uint8]],
+) -> None:
+    from onnxruntime import quantization
+
+    photos = [as_planes(p[:64, :96]) for p in half_size(eval_photos)]
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter(photos[:3])
+
+        def get_next(self) -> dict[str, Planes] | None:
+            x = next(self.left, None)
+            return None if x is None else {"input": x}
+
+    quantised = tmp_path / "int8.onnx"
+    quantization.quantize_static(models_folder / "espcn_x2.onnx", quantised, Reader())
+    assert any(n.op_type == "DequantizeLinear" for n in onnx.load(quantised).graph.node)
+    (plain,) = run(open_model(quantised.read_bytes()), photos[4])
+    (published,) = run(open_model(graft(quantised, MARK), runner), photos[4])
+    np.testing.assert_array_equal(published[0], Embedder(MARK).embed(plain))
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("opset", [13, 15, 18, 21])
+def test_every_opset(opset: int, runner: str, rng: np.random.Generator) -> None:
+    x = rng.random((1, 3, 23, 30), np.float32)
+    (published,) = run(open_model(graft(model_of(opset=opset), MARK), runner), x)
+    np.testing.assert_array_equal(published, expected(x, GAINS), strict=True)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_without_graph_optimisation(runner: str, rng: np.random.Generator) -> None:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if runner == "library":
+        options.register_custom_ops_library(library_path())
+    session = onnxruntime.InferenceSession(graft(model_of(), MARK), options)
+    x = rng.random((1, 3, 23, 30), np.float32)
+    np.testing.assert_array_equal(run(session, x)[0], expected(x, GAINS), strict=True)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_fails_the_run(runner: str, value: float) -> None:
+    word = "not finite" if runner == "library" else "Gather"
+    x = np.zeros((2, 3, 8, 9), np.float32)
+    session = open_model(graft(model_of(), MARK), runner)
+    run(session, x)
+    x[1, 2, 7, 8] = value
+    with pytest.raises(Exception, match=word):
+        run(session, x)
+
+
+def test_the_interface_says_what_it_gives(models_folder: Path) -> None:
+    plain = open_model((models_folder / "espcn_x2.onnx").read_bytes())
+    session = open_model(graft(models_folder / "espcn_x2.onnx", MARK))
+    (before,), (after,) = plain.get_outputs(), session.get_outputs()
+    assert (after.name, after.type) == (f"{before.name}_marked", "tensor(uint8)")
+    assert after.shape == [before.shape[0], *before.shape[2:], 3]
+    assert [i.shape for i in session.get_inputs()] == [i.shape for i in plain.get_inputs()]
+
+
+def test_sizes_may_be_fixed() -> None:
+    data = model_of(outputs={"y": (TensorProto.FLOAT, [1, 3, 5, 7])})
+    (after,) = open_model(graft(data, MARK)).get_outputs()
+    assert after.shape == [1, 5, 7, 3]
+
+
+def test_a_shape_that_is_not_declared_is_inferred() -> None:
+    graph = onnx.load_model_from_string(model_of())
+    graph.graph.output[0].type.tensor_type.ClearField("shape")
+    (after,) = open_model(graft(graph.SerializeToString(), MARK)).get_outputs()
+    assert after.shape == ["n", "h", "w", 3]
+
+
+def test_taken_names_are_left_alone(rng: np.random.Generator) -> None:
+    nodes = [
+        helper.make_node("Neg", ["x"], ["y_marked"], "birthmark"),
+        helper.make_node("Neg", ["y_marked"], ["y"]),
+    ]
+    x = rng.random((1, 3, 4, 5), np.float32)
+    session = open_model(graft(model_of(nodes), MARK))
+    assert session.get_outputs()[0].name == "y_marked_"
+    np.testing.assert_array_equal(run(session, x)[0], expected(x, GAINS))
+
+
+TWO = model_of(
+    [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Neg", ["x"], ["z"])],
+    outputs={"y": (TensorProto.FLOAT, FREE), "z": (TensorProto.FLOAT, FREE)},
+)
+
+
+def test_one_of_two_outputs(rng: np.random.Generator) -> None:
+    x = rng.random((1, 3, 9, 5), np.float32)
+    session = open_model(graft(TWO, MARK, picture="z"))
+    assert [o.name for o in session.get_outputs()] == ["y", "z_marked"]
+    y, z = run(session, x)
+    np.testing.assert_array_equal(y, x)
+    np.testing.assert_array_equal(z, expected(-x, GAINS))
+
+
+def test_the_unmarked_output_may_be_kept(rng: np.random.Generator) -> None:
+    x = rng.random((1, 3, 9, 5), np.float32)
+    session = open_model(graft(model_of(), MARK, keep=True))
+    assert [o.name for o in session.get_outputs()] == ["y_marked", "y"]
+    marked, plain = run(session, x)
+    np.testing.assert_array_equal(plain, x)
+    np.testing.assert_array_equal(marked, expected(x, GAINS))
+
+
+def cast_to(kind: int, shape: list[Any] | None = FREE) -> bytes:
+    return model_of([helper.make_node("Cast", ["x"], ["y"], to=kind)], outputs={"y": (kind, shape)})
+
+
+def layout(perm: list[int], shape: list[Any]) -> bytes:
+    node = helper.make_node("Transpose", ["x"], ["y"], perm=perm)
+    return model_of([node], outputs={"y": (TensorProto.FLOAT, shape)})
+
+
+def of_unknown_shape() -> bytes:
+    node = helper.make_node("Reshape", ["x", "s"], ["y"])
+    data = model_of([node], outputs={"y": (TensorProto.FLOAT, None)})
+    model = onnx.load_model_from_string(data)
+    model.graph.input.append(helper.make_tensor_value_info("s", TensorProto.INT64, ["k"]))
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (graft(model_of(), MARK), "already grafted"),
+        (model_of(opset=12), "opset 12 is too old"),
+        (TWO, r"2 outputs \(y, z\)"),
+        (cast_to(TensorProto.DOUBLE), "is double"),
+        (cast_to(TensorProto.UINT8), "is uint8"),
+        (layout([0, 2, 3, 1], ["n", "h", "w", 3]), r"is \[n, h, w, 3\]"),
+        (layout([1, 0, 2, 3], [3, "n", "h", "w"]), r"is \[3, n, h, w\]"),
+        (of_unknown_shape(), "no known shape"),
+    ],
+)
+def test_what_cannot_be_grafted(data: bytes, word: str) -> None:
+    with pytest.raises(CannotGraft, match=word) as refusal:
+        graft(data, MARK)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_output_that_does_not_exist() -> None:
+    with pytest.raises(CannotGraft, match="'q'"):
+        graft(TWO, MARK, picture="q")
+
+
+def test_what_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(InvalidModel, match="not an ONNX"):
+        graft(b"nothing", MARK)
+    with pytest.raises(InvalidModel, match=r"missing\.onnx"):
+        graft(tmp_path / "missing.onnx", MARK)
+    broken = model_of([helper.make_node("NoSuchOperator", ["x"], ["y"])])
+    with pytest.raises(InvalidModel, match="does not load"):
+        graft(broken, MARK)
+
+
+def test_a_mark_for_another_contract(tmp_path: Path) -> None:
+    data = bytearray(MARK.data)
+    data[4] += 1
+    path = tmp_path / "other.mark"
+    path.write_bytes(data)
+    with pytest.raises(InvalidMarkFile, match="version"):
+        graft(model_of(), path)
+
+
+@pytest.mark.skipif(not HAVE_LIBRARY, reason="built without onnxruntime's headers")
+def test_the_library_refuses_a_damaged_mark() -> None:
+    data = graft(model_of(), MARK)
+    at = data.index(MARK.data) + 100
+    damaged = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+    with pytest.raises(Exception, match=r"ai\.birthmark::Embed: .*damaged"):
+        open_model(damaged, "library")
+
+
+@pytest.mark.skipif(not HAVE_LIBRARY, reason="built without onnxruntime's headers")
+def test_the_library_refuses_what_is_no_picture() -> None:
+    """A graph whose declared shape promises less than the operator needs."""
+    model = onnx.load_model_from_string(graft(model_of(), MARK))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.ClearField("shape")
+    session = open_model(model.SerializeToString(), "library")
+    for shape in ((1, 4, 8, 8), (3, 8, 8), (1, 3, 0, 8)):
+        with pytest.raises(Exception, match=r"ai\.birthmark::Embed: "):
+            run(session, np.zeros(shape, np.float32))
+
+
+@pytest.mark.skipif(not HAVE_LIBRARY, reason="built without onnxruntime's headers")
+def test_sessions_come_and_go(rng: np.random.Generator) -> None:
+    """The library is unloaded with its last session, and loads again."""
+    x = rng.random((1, 3, 9, 5), np.float32)
+    data = graft(model_of(), MARK)
+    for _ in range(3):
+        sessions = [open_model(data, "library") for _ in range(2)]
+        del sessions[0]
+        np.testing.assert_array_equal(run(sessions[0], x)[0], expected(x, GAINS))
+        del sessions
+
+
+def test_a_build_without_the_library_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grafting, "_LIBRARY", "libnone.so")
+    with pytest.raises(MissingLibrary, match="BIRTHMARK_ORT"):
+        library_path()
+
+
+def test_a_grafted_model_needs_nothing_of_ours(tmp_path: Path, rng: np.random.Generator) -> None:
+    x = rng.random((1, 3, 20, 31), np.float32)
+    (tmp_path / "m.onnx").write_bytes(graft(model_of(), MARK))
+    np.save(tmp_path / "x.npy", x)
+    code = (
+        "import sys, numpy, onnxruntime\n"
+        "s = onnxruntime.InferenceSession('m.onnx')\n"
+        "numpy.save('out.npy', s.run(None, {'x': numpy.load('x.npy')})[0])\n"
+        "assert not any('birthmark' in name for name in sys.modules)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected(x, GAINS))
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], tuple[int, str]]:
+    monkeypatch.chdir(tmp_path)
+    MARK.save("m.mark")
+    Path("m.onnx").write_bytes(model_of())
+    Path("two.onnx").write_bytes(TWO)
+
+    def run_line(line: str) -> tuple[int, str]:
+        code = cli.main(line.split())
+        captured = capsys.readouterr()
+        return code, captured.err or captured.out
+
+    return run_line
+
+
+@pytest.mark.parametrize(
+    "line", ["graft m.onnx m.mark -o o.onnx", "graft m.onnx --mark m.mark -o o.onnx"]
+)
+def test_command(line: str, command: Callable[[str], tuple[int, str]]) -> None:
+    assert command(line) == (0, f"o.onnx: mark {MARK.id}\n")
+    assert Path("o.onnx").read_bytes() == graft("m.onnx", MARK)
+    assert stat.S_IMODE(os.stat("o.onnx").st_mode) == 0o600
+
+
+def test_command_with_two_outputs(command: Callable[[str], tuple[int, str]]) -> None:
+    assert command("graft two.onnx m.mark --picture z --keep -o o.onnx")[0] == 0
+    session = open_model(Path("o.onnx").read_bytes())
+    assert [o.name for o in session.get_outputs()] == ["y", "z_marked", "z"]
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("graft m.onnx -o o.onnx", "once"),
+        ("graft m.onnx m.mark --mark m.mark -o o.onnx", "once"),
+        ("graft m.onnx m.mark -o m.onnx", "exists"),
+        ("graft two.onnx m.mark -o o.onnx", "2 outputs"),
+        ("graft m.mark m.mark -o o.onnx", "not an ONNX"),
+        ("graft m.onnx m.onnx -o o.onnx", "mark file"),
+        ("graft m.onnx m.mark -o nowhere/o.onnx", "nowhere"),
+    ],
+)
+def test_command_refuses_in_one_line(
+    line: str, word: str, command: Callable[[str], tuple[int, str]]
+) -> None:
+    before = sorted(os.listdir())
+    code, message = command(line)
+    assert code == 2 and message.count("\n") == 1 and word in message
+    assert sorted(os.listdir()) == before
