@@ -95,10 +95,13 @@ bool PlanesAreApart(const TargetPlane& a, const TargetPlane& b, int width, int h
   if (width == 1 && height == 1) return false;
   const Directions d = DirectionsOf(a, width, height);
   const std::ptrdiff_t apart = a.data < b.data ? b.data - a.data : a.data - b.data;
-  const std::ptrdiff_t in_line = apart % d.far;
-  if (in_line >= d.near_reach + bytes && in_line <= d.far - d.near_reach - bytes) return true;
-  const std::ptrdiff_t in_cell = in_line % d.near;
-  return in_cell >= bytes && in_cell <= d.near - bytes;
+  // A line of one plane against the nearest line of the other on either side of it.
+  const auto clear = [&](std::ptrdiff_t shift) {
+    if (shift >= d.near_reach + bytes) return true;
+    const std::ptrdiff_t in_cell = shift % d.near;
+    return in_cell >= bytes && in_cell <= d.near - bytes;
+  };
+  return clear(apart % d.far) && clear(d.far - apart % d.far);
 }
 
 struct Planes {
