@@ -39,8 +39,8 @@ Function* Original(const char* name) {
 
 }  // namespace
 
-#if defined(__SANITIZE_ADDRESS__)
-// The sanitizer has such functions of its own.
+#if defined(__SANITIZE_ADDRESS__) || !defined(__GLIBC__)
+// The sanitizer has such functions of its own, and other C libraries have no second name for them.
 constexpr bool kCounting = false;
 #else
 constexpr bool kCounting = true;

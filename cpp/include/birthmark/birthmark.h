@@ -33,16 +33,16 @@ extern "C" {
 typedef int32_t birthmark_status;
 enum {
   BIRTHMARK_OK = 0,
-  BIRTHMARK_NOT_FINITE = 1,   /* NaN or infinity in the picture; the target is unspecified */
+  BIRTHMARK_NOT_FINITE = 1, /* NaN or infinity in the picture; the target is unspecified */
   BIRTHMARK_NO_MEMORY = 2,
-  BIRTHMARK_NO_POINTER = 3,   /* a handle, a structure or a plane is missing */
-  BIRTHMARK_SIZE = 4,         /* a side is not 1 to 1048576 pixels */
-  BIRTHMARK_REACH = 5,        /* strides and sizes beyond the address space */
-  BIRTHMARK_WINDOW = 6,       /* empty, or not inside the picture */
-  BIRTHMARK_ODD_WINDOW = 7,   /* cuts through pixels that share a colour */
-  BIRTHMARK_ELEMENT = 8,      /* elements that do not go with that kind of picture */
-  BIRTHMARK_RANGE = 9,        /* scales, offsets, quantum, zero point without sense */
-  BIRTHMARK_OVERLAP = 10,     /* target shares memory with the source */
+  BIRTHMARK_NO_POINTER = 3,    /* a handle, a structure or a plane is missing */
+  BIRTHMARK_SIZE = 4,          /* a side is not 1 to 1048576 pixels */
+  BIRTHMARK_REACH = 5,         /* strides and sizes beyond the address space */
+  BIRTHMARK_WINDOW = 6,        /* empty, or not inside the picture */
+  BIRTHMARK_ODD_WINDOW = 7,    /* cuts through pixels that share a colour */
+  BIRTHMARK_ELEMENT = 8,       /* elements that do not go with that kind of picture */
+  BIRTHMARK_RANGE = 9,         /* scales, offsets, quantum, zero point without sense */
+  BIRTHMARK_OVERLAP = 10,      /* target shares memory with the source */
   BIRTHMARK_SELF_OVERLAP = 11, /* values of the target share memory */
   BIRTHMARK_STREAM_FULL = 12,
   BIRTHMARK_STREAM_ENDED = 13,
@@ -89,10 +89,10 @@ typedef struct birthmark_target_plane {
 typedef struct birthmark_source {
   size_t struct_size;
   int32_t width, height;
-  int32_t element;           /* not BIRTHMARK_UINT10 */
-  int32_t zero_point;        /* an 8-bit q means (q - zero_point) * quantum */
-  float quantum;             /* of bytes that are no quantised numbers: 1 / 255 */
-  float scale[4], offset[4]; /* value * scale + offset is 0 for black and 1 for white */
+  int32_t element;                   /* not BIRTHMARK_UINT10 */
+  int32_t zero_point;                /* an 8-bit q means (q - zero_point) * quantum */
+  float quantum;                     /* of bytes that are no quantised numbers: 1 / 255 */
+  float scale[4], offset[4];         /* value * scale + offset is 0 for black and 1 for white */
   birthmark_source_plane channel[4]; /* red, green, blue, alpha; grey: the same three times */
 } birthmark_source;
 
@@ -100,9 +100,9 @@ typedef struct birthmark_source {
 typedef struct birthmark_target {
   size_t struct_size;
   int32_t colours;
-  int32_t element;    /* BIRTHMARK_UINT8; RGB and GREY also FLOAT32, YUV also UINT10 */
-  int32_t matrix;     /* of YUV */
-  int32_t full_range; /* of YUV: whether black is 0 and not 16; 0 for UINT10 */
+  int32_t element;           /* BIRTHMARK_UINT8; RGB and GREY also FLOAT32, YUV also UINT10 */
+  int32_t matrix;            /* of YUV */
+  int32_t full_range;        /* of YUV: whether black is 0 and not 16; 0 for UINT10 */
   float scale[4], offset[4]; /* of FLOAT32: 16320ths of white * scale + offset */
   birthmark_target_plane plane[4];
 } birthmark_target;
