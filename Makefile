@@ -10,7 +10,7 @@ BIRTHMARK_WERROR ?= $(if $(CI),ON,OFF)
 # Ninja only if it is there by itself; otherwise pip brings it along.
 NINJA_WHEEL := $(if $(shell command -v ninja),,ninja)
 
-CPP_FILES    := $(shell find cpp tests/cpp -name '*.cc' -o -name '*.h' -o -name '*.inc')
+CPP_FILES    := $(shell find cpp tests/cpp examples -name '*.cc' -o -name '*.h' -o -name '*.inc' -o -name '*.c')
 # What the installed package is made of: a change here installs it anew.
 PACKAGE_FILES := pyproject.toml CMakeLists.txt README.md LICENSE \
   $(shell find cpp python models -type f -not -path '*/__pycache__/*')

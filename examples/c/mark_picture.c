@@ -45,8 +45,8 @@ static int write_ppm(const char* path, const uint8_t* pixels, int width, int hei
   FILE* const file = fopen(path, "wb");
   int good;
   if (file == NULL) return 0;
-  good = fprintf(file, "P6\n%d %d\n255\n", width, height) > 0 &&
-         fwrite(pixels, 1, size, file) == size;
+  good =
+      fprintf(file, "P6\n%d %d\n255\n", width, height) > 0 && fwrite(pixels, 1, size, file) == size;
   return fclose(file) == 0 && good;
 }
 
