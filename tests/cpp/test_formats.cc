@@ -190,9 +190,9 @@ void EveryHalfIsLoadedAlike(Embedder& plain, Embedder& other) {
 }  // namespace
 
 int main() {
-  constexpr Shape kShapes[] = {{1, 1, 3, false},    {2, 3, 4, true},    {33, 21, 3, false},
-                               {67, 30, 4, true},   {45, 17, 1, false}, {1025, 5, 3, true},
-                               {1931, 4, 4, false}, {40, 26, 3, true}};
+  constexpr Shape kShapes[] = {{1, 1, 3, false},  {2, 3, 4, true},   {33, 9, 3, false},
+                               {67, 11, 4, true}, {45, 6, 1, false}, {1931, 2, 4, false},
+                               {40, 13, 3, true}};
   Embedder plain(std::nullopt, Isa::kScalar), marked(ExampleMark(), Isa::kScalar);
   for (Isa isa : birthmark::kAllIsas) {
     if (!birthmark::IsaIsUsable(isa)) continue;
@@ -200,10 +200,8 @@ int main() {
     EveryHalfIsLoadedAlike(plain, other_plain);
     for (Element element : kElements) {
       for (const Shape& shape : kShapes) {
-        for (bool ranged : {false, true}) {
-          KernelsAgree(plain, other_plain, element, shape, ranged);
-          KernelsAgree(marked, other_marked, element, shape, ranged);
-        }
+        KernelsAgree(plain, other_plain, element, shape, true);
+        KernelsAgree(marked, other_marked, element, shape, false);
       }
     }
   }
