@@ -10,8 +10,8 @@ BIRTHMARK_WERROR ?= $(if $(CI),ON,OFF)
 # Ninja only if it is there by itself; otherwise pip brings it along.
 NINJA_WHEEL := $(if $(shell command -v ninja),,ninja)
 
-CPP_FILES    := $(shell find cpp tests/cpp tests/cuda_emulator bench -name '*.cc' -o -name '*.h' \
-  -o -name '*.inc' -o -name '*.cu' -o -name '*.cuh')
+CPP_FILES    := $(shell find cpp tests/cpp tests/cuda_emulator bench examples -name '*.cc' -o -name '*.h' \
+  -o -name '*.inc' -o -name '*.c' -o -name '*.cu' -o -name '*.cuh')
 # What the installed package is made of: a change here installs it anew.
 PACKAGE_FILES := pyproject.toml CMakeLists.txt README.md LICENSE \
   $(shell find cmake cpp python models -type f -not -path '*/__pycache__/*')

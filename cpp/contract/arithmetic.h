@@ -22,6 +22,26 @@ inline constexpr int kWhiteQ6 = 255 * 64;
 inline constexpr int kLumaRed = 9798, kLumaGreen = 19235, kLumaBlue = 3735;
 inline constexpr int kGreyQ2 = 512;
 
+// An 8-bit value that stands for itself is a multiple of this.
+inline constexpr float kByteQuantum = 1.0f / 255.0f;
+
+// Step 1: the bits of a float16 as float32, exactly. Nothing here is a denormal float32, so no mode
+// of a processor can flush it.
+BM_INLINE float WidenHalf(std::uint16_t half) {
+  constexpr std::uint32_t kRebias = 112U << 23, kLeast = 113U << 23;
+  const std::uint32_t magnitude = static_cast<std::uint32_t>(half & 0x7fff) << 13;
+  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000) << 16;
+  const std::uint32_t exponent = magnitude & 0x0f800000;
+  std::uint32_t bits = magnitude + kRebias;
+  if (exponent == 0) {
+    const float value = __builtin_bit_cast(float, magnitude + kLeast);
+    bits = __builtin_bit_cast(std::uint32_t, value - __builtin_bit_cast(float, kLeast));
+  } else if (exponent == 0x0f800000) {
+    bits += kRebias;  // infinite, or no number
+  }
+  return __builtin_bit_cast(float, bits | sign);
+}
+
 // Step 5 to 8: the filters' reach, and the texture's normalisation.
 inline constexpr int kSmoothReach = 4;    // K9
 inline constexpr int kActivityReach = 7;  // K15
@@ -70,6 +90,18 @@ inline constexpr int kResidualMaxQ6 = 128;
 
 // Step 13: one column for each orbit, and the energy.
 inline constexpr int kStatistics = kOrbits + 1;
+
+// Step 16 to 18: luma and colour differences, in Q15.
+struct YuvWeights {
+  int red, blue;
+  int luma, luma_offset_q6;
+  int cb, cr;
+};
+inline constexpr YuvWeights kYuvWeights[2][2] = {
+    // full range, limited range
+    {{9798, 3735, 32767, 0, 18492, 23372}, {9798, 3735, 28142, 1024, 16244, 20531}},   // BT.601
+    {{6966, 2366, 32767, 0, 17659, 20808}, {6966, 2366, 28142, 1024, 15512, 18278}}};  // BT.709
+inline constexpr int kMiddleQ6 = 128 * 64;
 
 // How far a published pixel looks: echo, then activity, then smoothing.
 inline constexpr int kHalo = kEchoReach + kActivityReach + kSmoothReach;

@@ -15,6 +15,6 @@ namespace {
 
 }  // namespace
 
-constinit const Kernel kAvx512VnniKernel = {Embed, Statistics, Fields};
+constinit const Kernel kAvx512VnniKernel = {Embed, Statistics, Fields, LoadRow, LumaRow};
 
 }  // namespace birthmark

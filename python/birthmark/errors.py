@@ -27,6 +27,10 @@ class CudaFailed(BirthmarkError):
     """The CUDA driver refused a call, or a kernel failed on the card."""
 
 
+class InvalidFormat(BirthmarkError):
+    """A picture format is unknown, or its parts do not go together."""
+
+
 class InvalidModel(BirthmarkError):
     """A model file is not ONNX, is not image-to-image, does not fit the picture, or yields NaN."""
 
