@@ -153,21 +153,25 @@ class Batch {
     birthmark::Source source;
     source.width = width_;
     source.height = height_;
+    birthmark::Target target;
+    std::vector<std::uint8_t> out(3 * pixels);
+    for (int c = 0; c < 3; ++c) target.plane[c] = {out.data() + c, std::ptrdiff_t{3} * width_, 3};
     if (format_ == Format::kRgb8) {
-      source.pixels = levels;
-      source.row_stride = std::ptrdiff_t{3} * width_;
+      source.element = birthmark::Element::kUint8;
+      for (int c = 0; c < 3; ++c) source.channel[c] = {levels + c, std::ptrdiff_t{3} * width_, 3};
     } else {
+      constexpr std::ptrdiff_t kFloat = sizeof(float);
       floats.resize(3 * pixels);
       for (std::size_t i = 0; i < 3 * pixels; ++i) {
         floats[i % 3 * pixels + i / 3] = static_cast<float>(levels[i]) / 256.0f;
       }
-      for (std::size_t c = 0; c < 3; ++c) source.planes[c] = floats.data() + c * pixels;
-      source.row_stride = width_;
+      for (std::size_t c = 0; c < 3; ++c) {
+        source.channel[c] = {reinterpret_cast<const std::uint8_t*>(floats.data() + c * pixels),
+                             width_ * kFloat, kFloat};
+      }
     }
-    std::vector<std::uint8_t> out(3 * pixels);
     const auto work = std::make_unique<birthmark::Workspace>();
-    const birthmark::EmbedJob job = {source, out.data(), std::ptrdiff_t{3} * width_,
-                                     0,      height_,    &mark.gains};
+    const birthmark::EmbedJob job = {source, target, {0, height_, 0, width_}, &mark.gains};
     if (!birthmark::KernelFor(birthmark::BestIsa())->embed(job, *work)) Stop("NaN on the host");
     return out;
   }

@@ -27,6 +27,8 @@ using birthmark::Embedder;
 using birthmark::MarkFile;
 using birthmark::MarkFileStatus;
 using birthmark::Source;
+using birthmark::Status;
+using birthmark::Target;
 
 constexpr std::uint32_t kApiVersion = 17;
 static_assert(ORT_API_VERSION >= kApiVersion, "headers of onnxruntime 1.17 or newer are needed");
@@ -138,7 +140,7 @@ class EmbedNode {
     } else if (n == 1) {
       Batch::EmbedOne(&batch, 0);
     }
-    if (!batch.finite) Fail(api_, "the image holds a value that is not finite (NaN or Inf)");
+    if (const Status status = batch.status; status != Status::kOk) Fail(api_, Describe(status));
   }
 
  private:
@@ -147,21 +149,26 @@ class EmbedNode {
     const float* images;
     std::uint8_t* published;
     int height, width;
-    std::atomic<bool> finite = true;
+    std::atomic<Status> status = Status::kOk;
 
     static void EmbedOne(void* self, std::size_t i) {
       Batch& batch = *static_cast<Batch*>(self);
       const std::ptrdiff_t pixels = std::ptrdiff_t{batch.height} * batch.width;
       const float* image = batch.images + static_cast<std::ptrdiff_t>(i) * 3 * pixels;
       std::uint8_t* out = batch.published + static_cast<std::ptrdiff_t>(i) * 3 * pixels;
+      constexpr std::ptrdiff_t kFloat = sizeof(float);
       Source source;
-      for (int c = 0; c < 3; ++c) source.planes[c] = image + c * pixels;
-      source.row_stride = batch.width;
+      Target target;
+      for (int c = 0; c < 3; ++c) {
+        source.channel[c] = {reinterpret_cast<const std::uint8_t*>(image + c * pixels),
+                             batch.width * kFloat, kFloat};
+        target.plane[c] = {out + c, std::ptrdiff_t{3} * batch.width, 3};
+      }
       source.width = batch.width;
       source.height = batch.height;
-      if (!batch.embedder->Embed(source, out, std::ptrdiff_t{3} * batch.width)) {
-        batch.finite = false;
-      }
+      const Status status =
+          batch.embedder->Embed(source, target, {0, batch.height, 0, batch.width});
+      if (status != Status::kOk) batch.status = status;
     }
   };
 

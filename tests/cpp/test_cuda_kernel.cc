@@ -135,6 +135,28 @@ void Launch(Format format, const Job& job, std::int64_t blocks, Order order) {
   }
 }
 
+// Three planes of floats, one behind the other.
+birthmark::Source FloatSource(const float* planes, int width, int height) {
+  constexpr std::ptrdiff_t kFloat = sizeof(float);
+  birthmark::Source source;
+  source.width = width;
+  source.height = height;
+  for (std::ptrdiff_t channel = 0; channel < 3; ++channel) {
+    source.channel[channel] = {
+        reinterpret_cast<const std::uint8_t*>(planes + channel * width * height), width * kFloat,
+        kFloat};
+  }
+  return source;
+}
+
+birthmark::Target RgbTarget(std::uint8_t* pixels, std::ptrdiff_t row_stride) {
+  birthmark::Target target;
+  for (int channel = 0; channel < 3; ++channel) {
+    target.plane[channel] = {pixels + channel, row_stride, 3};
+  }
+  return target;
+}
+
 // A batch in memory, and what it holds as the scalar kernel reads it.
 class Batch {
  public:
@@ -179,17 +201,15 @@ class Batch {
   birthmark::Source Source(int picture) const {
     const std::size_t plane = static_cast<std::size_t>(case_.width * case_.height);
     const std::size_t at = 3 * plane * static_cast<std::size_t>(picture);
+    if (case_.format != Format::kRgb8) {
+      return FloatSource(floats_.data() + at, case_.width, case_.height);
+    }
     birthmark::Source source;
+    source.element = birthmark::Element::kUint8;
     source.width = case_.width;
     source.height = case_.height;
-    if (case_.format == Format::kRgb8) {
-      source.pixels = bytes_.data() + at;
-      source.row_stride = 3 * case_.width;
-    } else {
-      for (std::size_t channel = 0; channel < 3; ++channel) {
-        source.planes[channel] = floats_.data() + at + channel * plane;
-      }
-      source.row_stride = case_.width;
+    for (int channel = 0; channel < 3; ++channel) {
+      source.channel[channel] = {bytes_.data() + at + channel, std::ptrdiff_t{3} * case_.width, 3};
     }
     return source;
   }
@@ -257,10 +277,9 @@ void Agrees(const Case& c) {
   for (int i = 0; i < c.pictures; ++i) {
     const birthmark::EmbedJob one = {
         batch.Source(i),
-        expected.data() + c.layout.offset_out_bytes + i * job.out_picture_stride,
-        job.out_row_stride,
-        0,
-        c.height,
+        RgbTarget(expected.data() + c.layout.offset_out_bytes + i * job.out_picture_stride,
+                  job.out_row_stride),
+        {0, c.height, 0, c.width},
         &gains};
     CHECK(birthmark::KernelFor(birthmark::Isa::kScalar)->embed(one, *work));
   }
@@ -373,10 +392,10 @@ void EveryHalf() {
     CHECK(not_finite == 0);
     const auto work = std::make_unique<birthmark::Workspace>();
     Bytes expected(found.size());
-    birthmark::Source source;
-    for (const float*& plane : source.planes) plane = values.data();
-    source.row_stride = source.width = source.height = kSide;
-    const birthmark::EmbedJob one = {source, expected.data(), 3 * kSide, 0, kSide, &gains};
+    birthmark::Source source = FloatSource(values.data(), kSide, kSide);
+    source.channel[1] = source.channel[2] = source.channel[0];
+    const birthmark::EmbedJob one = {
+        source, RgbTarget(expected.data(), 3 * kSide), {0, kSide, 0, kSide}, &gains};
     CHECK(birthmark::KernelFor(birthmark::Isa::kScalar)->embed(one, *work));
     CHECK(found == expected);
   }
