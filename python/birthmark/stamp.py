@@ -8,7 +8,6 @@ the same.
 from __future__ import annotations
 
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ def request_stamp(message: bytes, url: str, *, timeout_s: float = _TIMEOUT_S) ->
     """
     import rfc3161_client
 
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+    if not url.lower().startswith(("http://", "https://")):
         raise StampUnavailable(f"{url}: not the address of a time-stamping authority (http, https)")
     wanted = (
         rfc3161_client.TimestampRequestBuilder()
@@ -59,10 +58,9 @@ def request_stamp(message: bytes, url: str, *, timeout_s: float = _TIMEOUT_S) ->
         .hash_algorithm(rfc3161_client.HashAlgorithm.SHA256)
         .build()
     )
-    request = urllib.request.Request(
-        url, wanted.as_bytes(), {"Content-Type": "application/timestamp-query"}
-    )
+    header = {"Content-Type": "application/timestamp-query"}
     try:
+        request = urllib.request.Request(url, wanted.as_bytes(), header)
         with urllib.request.urlopen(request, timeout=timeout_s) as answer:
             data: bytes = answer.read(MAX_STAMP_BYTES + 1)
     except (OSError, ValueError) as error:  # URLError is an OSError
@@ -144,9 +142,46 @@ def _decode(data: bytes) -> Any:
     if len(data) > MAX_STAMP_BYTES:
         raise InvalidStamp(f"larger than {MAX_STAMP_BYTES} bytes")
     try:
-        return rfc3161_client.decode_timestamp_response(data)
-    except Exception:
+        return rfc3161_client.decode_timestamp_response(_with_sorted_certificates(data))
+    except Exception:  # both parsers raise whatever they trip over
         raise InvalidStamp("not an RFC 3161 response") from None
+
+
+def _with_sorted_certificates(response: bytes) -> bytes:
+    """The response with the certificates in the order that DER asks of a set (X.690, 11.6).
+
+    OpenSSL, and the authorities built on it, leave them as they come, and a strict decoder refuses
+    that. They are in no signature, and sorting them changes no length.
+    """
+    whole = _elements(response, *_elements(response, 0, len(response))[0][1:])
+    if len(whole) == 1:  # a refusal
+        return response
+    _, token = whole
+    content = _elements(response, *token[1:])[1]
+    signed_data = _elements(response, *content[1:])[0]
+    for tag, start, end in _elements(response, *signed_data[1:]):
+        if tag == 0xA0:
+            certificates, at = [], start
+            for _, _, next_at in _elements(response, start, end):
+                certificates.append(response[at:next_at])
+                at = next_at
+            return response[:start] + b"".join(sorted(certificates)) + response[end:]
+    return response
+
+
+def _elements(data: bytes, start: int, end: int) -> list[tuple[int, int, int]]:
+    """Tag, begin and end of the content of each DER element side by side in data[start:end]."""
+    elements = []
+    while start < end:
+        tag, length, start = data[start], data[start + 1], start + 2
+        if length >= 0x80:
+            digits = length - 0x80
+            length, start = int.from_bytes(data[start : start + digits]), start + digits
+        elements.append((tag, start, start + length))
+        start += length
+    if start != end:
+        raise ValueError("an element reaches beyond what holds it")
+    return elements
 
 
 def _signer(response: Any) -> str:
