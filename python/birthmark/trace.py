@@ -22,6 +22,7 @@ coordinates they need no Tardos code (2003), whose gain is against colluders who
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -47,7 +48,7 @@ MOST_GUILTY = 10
 SEARCHES = MOST_COLLUDERS + (MOST_COLLUDERS - 1) + 1
 MOST_CUSTOMERS = 1_000_000
 # Groups are looked for among the customers with the largest cosines; all groups are counted.
-_PAIRS_AMONG, _TRIPLES_AMONG = 512, 64
+_PAIRS_AMONG, _TRIPLES_AMONG = 256, 40
 _LEADS = 5
 
 FloatArray32 = np.ndarray[Any, np.dtype[np.float32]]
@@ -273,6 +274,12 @@ class Customers:
         return sorted(named, key=lambda n: n.log10_p)
 
 
+@functools.cache
+def _subsets(among: int, size: int) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """All subsets of this size of 0 ... among - 1, one a row."""
+    return np.array(list(itertools.combinations(range(among), size)), np.intp)
+
+
 def _best_subset(
     directions: FloatArray32,
     cosines: FloatArray32,
@@ -284,13 +291,15 @@ def _best_subset(
     Returns:
         Their indices, and the share of the estimate's square in their span (0 where none fits).
     """
-    sets = np.array(list(itertools.combinations(range(len(candidates)), size)), np.intp)
-    if not len(sets):
-        return [], 0.0
+    sets = _subsets(len(candidates), size)
     d, c = directions[candidates].astype(np.float64), cosines[candidates].astype(np.float64)
-    gram = (d @ d.T)[sets[:, :, None], sets[:, None, :]]
-    weights = np.linalg.solve(gram, c[sets][:, :, None])[:, :, 0]
-    share = np.where((weights > 0).all(axis=1), (weights * c[sets]).sum(axis=1), 0.0)
+    gram, c = d @ d.T, c[sets]
+    if size == 2:
+        r = gram[sets[:, 0], sets[:, 1]]
+        weights = (c - r[:, None] * c[:, ::-1]) / np.maximum(1e-9, 1 - r * r)[:, None]
+    else:
+        weights = np.linalg.solve(gram[sets[:, :, None], sets[:, None, :]], c[:, :, None])[:, :, 0]
+    share = np.where((weights > 0).all(axis=1), (weights * c).sum(axis=1), 0.0)
     best = int(share.argmax())
     return [int(candidates[i]) for i in sets[best]], min(1.0, float(share[best]))
 
