@@ -59,6 +59,10 @@ class InvalidTrial(BirthmarkError):
     """A trial's declaration is malformed, or was changed, or what is asked is not what it says."""
 
 
+class RegistryError(BirthmarkError):
+    """A registry cannot be opened or used, or does not hold what is asked of it."""
+
+
 class WrongPassphrase(BirthmarkError):
     """A key file does not open: the passphrase is wrong (or empty), or its ciphertext was changed.
 

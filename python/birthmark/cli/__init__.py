@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="INPUT",
         help="typical inputs of the model to calibrate on (else photographs of the package)",
     )
+    shared.add_registry(added)
     added.add_argument("-o", "--output", required=True)
     threads(added)
     secret(added)
@@ -113,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--customer", metavar="NAME", help="a mark of this customer's (device's) own"
     )
+    shared.add_registry(added)
     added.add_argument("-o", "--output", required=True)
     secret(added)
 
@@ -172,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         "--false-positive-rate", type=float, metavar="P", help="(default: what the claim states)"
     )
     shared.add_trust(added)
+    shared.add_registry(added)
     added.add_argument("--report", metavar="R.html", help="write a report for people")
     added.add_argument("--verdict", metavar="V.zip", help="write a bundle for recheck")
     added.add_argument("--json", action="store_true", help="print one JSON object")
@@ -228,7 +231,10 @@ def _claim(options: argparse.Namespace) -> int:
         logo=logo,
         contact=options.contact,
     )
-    claim.save(options.output)
+    with shared.open_registry(options) as registry:
+        claim.save(options.output)
+        if registry:
+            registry.add_claim(claim)
     print(f"{options.output}: claim {claim.digest.hex()}")
     return 0
 
@@ -238,8 +244,12 @@ def _provision(options: argparse.Namespace) -> int:
     from birthmark.mark import provision
 
     shared.new_file(options.output)
-    mark = provision(shared.load_key(options), Claim.load(options.claim), options.customer)
-    mark.save(options.output)
+    claim = Claim.load(options.claim)
+    mark = provision(shared.load_key(options), claim, options.customer)
+    with shared.open_registry(options) as registry:
+        if registry:  # before the file: no mark may be out that nobody knows of
+            registry.add_mark(claim, mark, options.customer)
+        mark.save(options.output)
     print(f"{options.output}: mark {mark.id}")
     return 0
 
@@ -339,6 +349,9 @@ def _verify(options: argparse.Namespace) -> int:
         verdict.save(options.verdict, key)
     if options.report:
         write_report(verdict, options.report)
+    with shared.open_registry(options) as registry:
+        if registry:
+            registry.add_verdict(verdict, options.suspect or " ".join(options.pictures))
     if options.json:
         print(json.dumps({**verdict.summary(), **trusted}))
     else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import asdict
+from typing import Any
 
 from birthmark.cli import shared
 from birthmark.errors import InvalidTrial
@@ -56,14 +58,34 @@ def add_commands(commands: shared.Commands) -> None:
     )
     shared.add_key_and_claim(added)
     added.add_argument(
-        "--customers", required=True, metavar="FILE", help="names, one a line, as provisioned"
+        "--customers", metavar="FILE", help="names, one a line, as provisioned (else --registry's)"
     )
+    shared.add_registry(added)
     shared.add_suspect(added)
     added.add_argument("--mark-file", help="a mark file that was found, instead of pictures")
     added.add_argument("--false-positive-rate", type=float, default=1e-6, metavar="P")
     added.add_argument("--verdict", metavar="V.zip", help="write a bundle for the first one named")
     added.add_argument("--json", action="store_true", help="print one JSON object")
     shared.add_passphrase(added)
+
+    added = commands.add(
+        "registry",
+        _registry,
+        "List the claims, the marks issued and the verdicts of a registry.",
+        "birthmark registry --registry marks.db",
+    )
+    shared.add_registry(added)
+    added.add_argument("--json", action="store_true", help="print one JSON object")
+
+    added = commands.add(
+        "report-stolen",
+        _report_stolen,
+        "Record that a mark file was stolen; trace then says so when it names that customer.",
+        'birthmark report-stolen --registry marks.db --mark MARK-ID --note "device 7, Lyon"',
+    )
+    shared.add_registry(added)
+    added.add_argument("--mark", required=True, metavar="MARK-ID", help="as provision printed it")
+    added.add_argument("--note", required=True)
 
     added = commands.add(
         "declare",
@@ -156,8 +178,19 @@ def _trace(options: argparse.Namespace) -> int:
             raise ValueError("--mark-file goes without pictures, --suspect and --verdict")
     else:
         shared.check_suspect(options)
-    names = read_customers(options.customers)
+    if not options.customers and not options.registry:
+        raise ValueError("--customers or --registry is needed: who could it be?")
     claim = Claim.load(options.claim)
+    stolen: dict[str, str] = {}
+    if options.customers:
+        names = read_customers(options.customers)
+    with shared.open_registry(options) as registry:
+        if registry:
+            if not options.customers:
+                names = registry.customers(claim)
+            stolen = {
+                m.customer: f"{m.stolen}: {m.note}" for m in registry.marks(claim) if m.stolen
+            }
     key = shared.load_key(options)
     mark_key = claim.mark_key(key)
     progress = Progress("customers")
@@ -190,13 +223,16 @@ def _trace(options: argparse.Namespace) -> int:
         )
         verdict.save(options.verdict, key)
     if options.json:
-        print(json.dumps(found.summary()))
+        print(json.dumps({**found.summary(), "reported_stolen": stolen}))
         return 0 if found.found else 1
     for one in found.named:
         print(
             f"{'named':>15}  {shared.printable(one.customer)}  p = {shared.p_text(one.log10_p)}"
             f"  ({one.how})"
         )
+        if one.customer in stolen:
+            said = shared.printable(stolen[one.customer])
+            print(f"{'NOTE':>15}  that mark file was reported stolen on {said}")
     if found.group is not None:
         who = ", ".join(map(shared.printable, found.group.customers))
         print(f"{'at least one of':>15}  {who}  p = {shared.p_text(found.group.log10_p)}")
@@ -206,6 +242,49 @@ def _trace(options: argparse.Namespace) -> int:
     for lead in found.leads:
         print(f"{'largest cosine':>15}  {lead.cosine:+.3f}  {shared.printable(lead.customer)}")
     return 0 if found.found else 1
+
+
+def _registry(options: argparse.Namespace) -> int:
+    with shared.open_registry(options) as registry:
+        if registry is None:
+            raise ValueError("--registry is needed")
+        rows: list[dict[str, Any]] = [
+            {
+                "claim": claim.digest.hex(),
+                "owner": claim.owner,
+                "model": claim.model_name,
+                "created": claim.created,
+                "stamped": claim.stamp is not None,
+                "marks": [asdict(m) for m in registry.marks(claim)],
+                "verdicts": [asdict(v) for v in registry.verdicts(claim)],
+            }
+            for claim in registry.claims()
+        ]
+    if options.json:
+        print(json.dumps(rows))
+        return 0
+    say = shared.printable
+    for row in rows:
+        print(f"claim {row['claim']}  {say(row['owner'])}: {say(row['model'])}, {row['created']}")
+        for mark in row["marks"]:
+            stolen = f"  STOLEN {mark['stolen']}: {mark['note']}" if mark["stolen"] else ""
+            whose = mark["customer"] or "(the claim's own)"
+            print(f"  mark {mark['id']}  {mark['issued']}  {say(whose)}{say(stolen)}")
+        for verdict in row["verdicts"]:
+            print(
+                f"  verdict {verdict['created']}  {verdict['decision']}"
+                f"  p = {shared.p_text(verdict['log10_p'])}  {say(verdict['suspect'])}"
+            )
+    return 0
+
+
+def _report_stolen(options: argparse.Namespace) -> int:
+    with shared.open_registry(options) as registry:
+        if registry is None:
+            raise ValueError("--registry is needed")
+        registry.report_stolen(options.mark, options.note)
+    print(f"{options.mark}: recorded as stolen")
+    return 0
 
 
 def _declare(options: argparse.Namespace) -> int:

@@ -7,7 +7,8 @@ import errno
 import getpass
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from birthmark.errors import OutputExists, WrongPassphrase
@@ -15,9 +16,11 @@ from birthmark.errors import OutputExists, WrongPassphrase
 if TYPE_CHECKING:
     from birthmark.claim import Claim
     from birthmark.keys import OwnerKey
+    from birthmark.registry import Registry
 
 PASSPHRASE_VARIABLE = "BIRTHMARK_PASSPHRASE"
 NEW_PASSPHRASE_VARIABLE = "BIRTHMARK_NEW_PASSPHRASE"
+REGISTRY_VARIABLE = "BIRTHMARK_REGISTRY"
 
 
 class Parser(argparse.ArgumentParser):
@@ -121,6 +124,28 @@ def suspect_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "model": model,
         "trial": Trial.load(options.trial) if options.trial else None,
     }
+
+
+def add_registry(added: argparse.ArgumentParser) -> None:
+    """Add the option for a registry; a URL with a password belongs into the environment."""
+    added.add_argument(
+        "--registry",
+        metavar="DB",
+        default=os.environ.get(REGISTRY_VARIABLE),
+        help=f"a SQLite file or database URL to record it in (else {REGISTRY_VARIABLE})",
+    )
+
+
+@contextmanager
+def open_registry(options: argparse.Namespace) -> Iterator[Registry | None]:
+    """The registry of --registry, or None."""
+    if not options.registry:
+        yield None
+        return
+    from birthmark.registry import Registry
+
+    with Registry(options.registry) as registry:
+        yield registry
 
 
 def add_trust(added: argparse.ArgumentParser) -> None:
