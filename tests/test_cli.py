@@ -325,7 +325,17 @@ def test_a_model_that_is_not_image_to_image(work: Path, run) -> None:
 COMMANDS = (
     *("keygen", "claim", "provision", "protect", "embed", "surrogate", "verify", "recheck"),
     *("rotate", "revoke", "backup", "restore", "repassphrase"),
-    *("stamp", "claim-info", "disclose", "trace", "declare", "join", "registry", "report-stolen"),
+    *(
+        "stamp",
+        "claim-info",
+        "disclose",
+        "trace",
+        "declare",
+        "join",
+        "registry",
+        "report-stolen",
+        "serve",
+    ),
 )
 
 

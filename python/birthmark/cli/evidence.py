@@ -1,4 +1,4 @@
-"""Commands about claims, customers and trials: stamp, disclose, trace, declare, join."""
+"""Commands about claims, customers, trials and verdicts: stamp to serve."""
 
 from __future__ import annotations
 
@@ -66,6 +66,19 @@ def add_commands(commands: shared.Commands) -> None:
     added.add_argument("--false-positive-rate", type=float, default=1e-6, metavar="P")
     added.add_argument("--verdict", metavar="V.zip", help="write a bundle for the first one named")
     added.add_argument("--json", action="store_true", help="print one JSON object")
+    shared.add_passphrase(added)
+
+    added = commands.add(
+        "serve",
+        _serve,
+        "Open a local page where a claim and pictures are dropped and judged with your key.",
+        "birthmark serve --key owner.key",
+    )
+    added.add_argument("--key", required=True)
+    added.add_argument("--port", type=shared.count, default=0, help="(default: a free one)")
+    added.add_argument(
+        "--host", default="127.0.0.1", help="where to listen (default: this machine only)"
+    )
     shared.add_passphrase(added)
 
     added = commands.add(
@@ -242,6 +255,15 @@ def _trace(options: argparse.Namespace) -> int:
     for lead in found.leads:
         print(f"{'largest cosine':>15}  {lead.cosine:+.3f}  {shared.printable(lead.customer)}")
     return 0 if found.found else 1
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from birthmark.serve import VerifierServer
+
+    with VerifierServer(shared.load_key(options), options.host, options.port) as server:
+        print(f"{server.url}\nOpen this address in a browser; stop with Ctrl-C.", flush=True)
+        server.serve_forever()
+    return 0
 
 
 def _registry(options: argparse.Namespace) -> int:
