@@ -19,6 +19,7 @@ from birthmark import cli
 from birthmark.calibration import Calibration
 from birthmark.cli import shared
 
+ROOT = Path(__file__).resolve().parent.parent
 PASSPHRASE = "correct horse battery staple"
 
 
@@ -320,6 +321,21 @@ def test_a_model_that_is_not_image_to_image(work: Path, run) -> None:
     model.ir_version = 9
     onnx.save(model, str(work / "classifier.onnx"))
     refused(run(VERIFY + "--suspect classifier.onnx --inputs photos"), "classifier")
+
+
+def test_doctor_says_what_is_here_and_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from birthmark import _core, resources
+
+    monkeypatch.setattr(resources, "models_folder", lambda: ROOT / "models")
+    assert cli.main(["doctor", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["kernels"] == _core.available_kernels() and "espcn_x2" in said["models"]
+    assert said["wrong"] == [] and "CPUExecutionProvider" in said["providers"]
+    monkeypatch.setattr(resources, "models_folder", lambda: tmp_path)
+    assert cli.main(["doctor"]) == 1
+    assert "install it anew" in capsys.readouterr().out
 
 
 COMMANDS = (

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from birthmark.cli import evidence, keys, shared
+from birthmark.cli import doctor, evidence, keys, shared
 from birthmark.errors import BirthmarkError, InvalidPicture
 from birthmark.model_calibration import calibrate_model, calibration_inputs
 from birthmark.progress import Progress
@@ -196,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
 
     keys.add_commands(commands)
     evidence.add_commands(commands)
+    doctor.add_commands(commands)
     return parser
 
 
