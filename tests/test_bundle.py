@@ -213,6 +213,8 @@ def test_what_only_the_key_can_repeat_is_repeated_with_it(
     tests["cosine"] += 0.01
     tests["log10_p_cosine"] = fitted["log10_p"] = tails.log10_p_of_cosine(tests["cosine"], n)
     fitted["p_value"] = tails.p_of(fitted["log10_p"])
+    fitted["log10_likelihood_ratio"] = tails.log10_likelihood_ratio(fitted["log10_p"])
+    fitted["log10_p_if_date_doubted"] = min(0.0, fitted["log10_p"] + 64 * np.log10(2))
     curve = copy.deepcopy(stated)
     curve["curve"][0][1] -= 1.0
     for forged in (fitted, curve):
@@ -310,6 +312,6 @@ def test_saving_with_another_key_writes_nothing(
 def test_no_secret_in_the_bundle(saved: Path, session_claim: Owned) -> None:
     key, claim, _ = session_claim
     data = saved.read_bytes()
-    for secret in (key._secret, key.mark_key(claim.digest)._secret):
+    for secret in (key._secret, claim.claim_key(key)._secret, claim.mark_key(key)._secret):
         assert secret not in data
         assert secret.hex().encode() not in data

@@ -57,7 +57,7 @@ def test_fields(claim: Claim, key: OwnerKey, model: Path) -> None:
     assert claim.created == "2026-01-31T12:00:00Z"
     assert claim.calibration_sha256 == hashlib.sha256(b"calibration").hexdigest()
     assert claim.public_key == key.public_key
-    assert claim.logo == LOGO and claim.version == 1
+    assert claim.logo == LOGO and claim.version == 2
     with pytest.raises(FrozenInstanceError):
         claim.owner = "Eve"
 
@@ -95,6 +95,7 @@ def test_digest_and_signature_can_be_rebuilt_from_the_file(claim: Claim, file: P
     """By another author: with a JSON library and the words of the Claim's docstring."""
     values = json.loads(file.read_bytes())
     signature = base64.b64decode(values.pop("signature"))
+    assert values.pop("stamp") is None
     canonical = json.dumps(
         values, sort_keys=True, separators=(",", ":"), ensure_ascii=False
     ).encode()
@@ -151,7 +152,7 @@ def test_foreign_file(file: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("version", 2),
+        ("version", 1),
         ("version", True),
         ("owner", ""),
         ("owner", " "),
@@ -250,19 +251,19 @@ def test_every_field_changes_the_digest(claim: Claim) -> None:
     assert replace(claim, signature=bytes(64)).digest == claim.digest
 
 
-def test_payload_bits(claim: Claim) -> None:
-    bits = claim.payload_bits(16)
-    assert bits.dtype == np.int8 and bits.shape == (16,)
-    assert int("".join(map(str, bits)), 2) == int.from_bytes(claim.digest[:2])
-    assert len(claim.payload_bits(256)) == 256
-    for k in (0, 257):
-        with pytest.raises(ValueError, match="payload"):
-            claim.payload_bits(k)
+def test_payload(claim: Claim) -> None:
+    assert claim.payload.dtype == np.int8 and claim.payload.shape == (16,)
+    assert int("".join(map(str, claim.payload)), 2) == int.from_bytes(claim.digest[:2])
 
 
 def test_saved_claim_holds_no_secret(claim: Claim, key: OwnerKey, file: Path) -> None:
     text = file.read_bytes() + repr(claim).encode()
-    secrets = (key._secret, key._signer.private_bytes_raw(), key.mark_key(claim.digest)._secret)
+    secrets = (
+        key._secret,
+        key._signer.private_bytes_raw(),
+        claim.claim_key(key)._secret,
+        claim.mark_key(key)._secret,
+    )
     for secret in secrets:
         for spelling in (secret, secret.hex().encode(), base64.b64encode(secret)[:40]):
             assert spelling not in text

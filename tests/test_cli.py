@@ -17,7 +17,9 @@ import pytest
 
 from birthmark import cli
 from birthmark.calibration import Calibration
+from birthmark.cli import shared
 
+ROOT = Path(__file__).resolve().parent.parent
 PASSPHRASE = "correct horse battery staple"
 
 
@@ -38,7 +40,7 @@ def work(
     logo[4:12, 4:12] = 255
     cv2.imwrite(str(folder / "logo.png"), logo)
     patch = pytest.MonkeyPatch()
-    patch.setenv(cli.PASSPHRASE_VARIABLE, PASSPHRASE)
+    patch.setenv(shared.PASSPHRASE_VARIABLE, PASSPHRASE)
     # The calibration itself is measured in test_calibration; here it need not be made again.
     patch.setattr(cli, "calibrate_model", lambda model, inputs: calibration)
     model = models_folder / "espcn_x2.onnx"
@@ -61,7 +63,7 @@ def run(
 ) -> Callable[[str], tuple[int, str, str]]:
     """Run a command line in the folder; returns exit code, standard output and error."""
     monkeypatch.chdir(work)
-    monkeypatch.setenv(cli.PASSPHRASE_VARIABLE, PASSPHRASE)
+    monkeypatch.setenv(shared.PASSPHRASE_VARIABLE, PASSPHRASE)
 
     def run_line(line: str) -> tuple[int, str, str]:
         code = cli.main(line.split())
@@ -123,7 +125,7 @@ def test_surrogate_and_suspect(work: Path, run, models_folder: Path) -> None:
 
 
 def test_passphrase_from_a_descriptor(work: Path, run, monkeypatch) -> None:
-    monkeypatch.delenv(cli.PASSPHRASE_VARIABLE)
+    monkeypatch.delenv(shared.PASSPHRASE_VARIABLE)
     read, write = os.pipe()
     os.write(write, PASSPHRASE.encode() + b"\n")
     os.close(write)
@@ -206,15 +208,15 @@ def test_a_wrong_option_is_one_line(
 
 
 def test_passphrase_is_asked_for_twice_when_made(work: Path, run, monkeypatch) -> None:
-    monkeypatch.delenv(cli.PASSPHRASE_VARIABLE)
+    monkeypatch.delenv(shared.PASSPHRASE_VARIABLE)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     answers = iter(["one", "another", "same", "same", "same"])
-    monkeypatch.setattr(cli.getpass, "getpass", lambda prompt: next(answers))
+    monkeypatch.setattr(shared.getpass, "getpass", lambda prompt: next(answers))
     refused(run("keygen -o typed.key"), "differ")
     assert run("keygen -o typed.key")[0] == 0
     refused(run("provision --key typed.key --claim claim.json -o x"), "another key")
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
-    refused(run("keygen -o x"), cli.PASSPHRASE_VARIABLE)
+    refused(run("keygen -o x"), shared.PASSPHRASE_VARIABLE)
     (work / "typed.key").unlink()
 
 
@@ -281,7 +283,7 @@ def test_nothing_but_the_one_line_is_printed_by_the_libraries(work: Path) -> Non
 
 
 def test_wrong_passphrase(run, monkeypatch) -> None:
-    monkeypatch.setenv(cli.PASSPHRASE_VARIABLE, "wrong")
+    monkeypatch.setenv(shared.PASSPHRASE_VARIABLE, "wrong")
     refused(run("provision --key owner.key --claim claim.json -o x"), "passphrase")
 
 
@@ -321,18 +323,41 @@ def test_a_model_that_is_not_image_to_image(work: Path, run) -> None:
     refused(run(VERIFY + "--suspect classifier.onnx --inputs photos"), "classifier")
 
 
+def test_doctor_says_what_is_here_and_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from birthmark import _core, resources
+
+    monkeypatch.setattr(resources, "models_folder", lambda: ROOT / "models")
+    assert cli.main(["doctor", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["kernels"] == _core.available_kernels() and "espcn_x2" in said["models"]
+    assert said["wrong"] == [] and "CPUExecutionProvider" in said["providers"]
+    monkeypatch.setattr(resources, "models_folder", lambda: tmp_path)
+    assert cli.main(["doctor"]) == 1
+    assert "install it anew" in capsys.readouterr().out
+
+
+COMMANDS = (
+    *("keygen", "claim", "provision", "protect", "embed", "graft"),
+    *("surrogate", "verify", "recheck"),
+    *("rotate", "revoke", "backup", "restore", "repassphrase"),
+    *(
+        "stamp",
+        "claim-info",
+        "disclose",
+        "trace",
+        "declare",
+        "join",
+        "registry",
+        "report-stolen",
+        "serve",
+    ),
+)
+
+
 def test_every_command_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in (
-        "keygen",
-        "claim",
-        "provision",
-        "protect",
-        "embed",
-        "graft",
-        "surrogate",
-        "verify",
-        "recheck",
-    ):
+    for name in COMMANDS:
         with pytest.raises(SystemExit) as stop:
             cli.main([name, "--help"])
         assert stop.value.code == 0

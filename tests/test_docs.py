@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from birthmark import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -178,3 +181,15 @@ def test_relative_links_resolve(document: Path) -> None:
         if fragment:
             headings = re.findall(r"^#+ (.*)$", aim.read_text(), re.M)
             assert fragment in map(anchor, headings), f"{document.name} links to {target}"
+
+
+def commands_of(document: Path) -> list[str]:
+    """Every `birthmark` command in a document's blocks, continued lines joined."""
+    code = "".join(b.code for b in code_blocks(document) if b.language == "bash")
+    lines = code.replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("birthmark ")]
+
+
+@pytest.mark.parametrize("command", commands_of(ROOT / "docs" / "evidence.md"))
+def test_documented_commands_have_these_options(command: str) -> None:
+    cli._parser().parse_args(shlex.split(command)[1:])

@@ -20,8 +20,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from birthmark.errors import InvalidClaim, InvalidKeyFile, OutputExists, WrongPassphrase
-from birthmark.keys import MarkKey, OwnerKey
+from birthmark.errors import (
+    InvalidClaim,
+    InvalidCustomer,
+    InvalidKeyFile,
+    OutputExists,
+    WrongPassphrase,
+)
+from birthmark.keys import ClaimKey, MarkKey, OwnerKey
 
 SECRET = bytes(range(32))
 HEADER_BYTES = 40 + 16
@@ -163,14 +169,58 @@ def test_random_keys() -> None:
             MarkKey(wrong)
 
 
-def test_mark_key_derives_from_the_digest(saved: tuple[OwnerKey, Path]) -> None:
+def test_every_key_of_the_tree_is_the_one_above_s_hkdf(saved: tuple[OwnerKey, Path]) -> None:
     key, path = saved
-    digest, other = hashlib.sha256(b"a").digest(), hashlib.sha256(b"b").digest()
-    assert key.mark_key(digest) == OwnerKey.load(path, "correct horse").mark_key(digest)
-    assert key.mark_key(digest) != key.mark_key(other)
-    assert key.mark_key(digest) != OwnerKey.generate().mark_key(digest)
-    with pytest.raises(InvalidClaim, match="32 bytes"):
-        key.mark_key(b"short")
+    draft, digest = hashlib.sha256(b"a").digest(), hashlib.sha256(b"b").digest()
+    claim_key = key.claim_key(draft)
+    assert claim_key._secret == hkdf(key._secret, b"birthmark claim" + draft)
+    committed = hashlib.sha256(b"birthmark commitment\0" + claim_key._secret).digest()
+    assert claim_key.commitment == committed
+    mark = claim_key.mark_key(digest)
+    assert mark == MarkKey(hkdf(claim_key._secret, b"birthmark mark" + digest))
+    acme = mark.customer("Acme")
+    assert acme == MarkKey(hkdf(mark._secret, b"birthmark customer\0Acme"))
+    assert acme.id == hkdf(acme._secret, b"birthmark mark id")[:16]
+    assert OwnerKey.load(path, "correct horse").claim_key(draft) == claim_key
+    others = [
+        OwnerKey.generate().claim_key(draft).mark_key(digest),
+        key.claim_key(digest).mark_key(digest),
+        claim_key.mark_key(draft),
+        mark.customer("acme"),
+        mark.customer("Acme/device 7"),
+    ]
+    ids = {k.id for k in (*others, mark, acme)}
+    assert len(ids) == len(others) + 2
+    for attempt in (key.claim_key, claim_key.mark_key):
+        with pytest.raises(InvalidClaim, match="32 bytes"):
+            attempt(b"short")
+
+
+@pytest.mark.parametrize("name", ["", " ", " a", "a\n", "a\nb", "x" * 201, "\x07", "\ud800"])
+def test_what_cannot_be_a_customer_s_name(name: str) -> None:
+    with pytest.raises(InvalidCustomer):
+        MarkKey(SECRET).customer(name)
+
+
+def test_a_customer_s_name_is_normalised() -> None:
+    assert MarkKey(SECRET).customer("Zo\u00eb") == MarkKey(SECRET).customer("Zoe\u0308")
+
+
+def test_a_disclosed_claim_key_is_private_whole_or_refused(tmp_path: Path) -> None:
+    key = ClaimKey(SECRET)
+    key.save(tmp_path / "d")
+    assert ClaimKey.load(tmp_path / "d") == key != ClaimKey(bytes(32))
+    assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o600
+    with pytest.raises(OutputExists):
+        key.save(tmp_path / "d")
+    data = (tmp_path / "d").read_bytes()
+    bad = [b"", data[:-1], data + b"\n", data.upper(), data[:-3] + b"zz\n", b"\xff" * 94]
+    for content in bad:
+        (tmp_path / "bad").write_bytes(content)
+        with pytest.raises(InvalidKeyFile, match="bad"):
+            ClaimKey.load(tmp_path / "bad")
+    with pytest.raises(InvalidKeyFile, match="No such file"):
+        ClaimKey.load(tmp_path / "missing")
 
 
 # --- key files ---
@@ -316,7 +366,10 @@ def spellings(secret: bytes) -> list[str]:
 def test_secrets_are_shown_nowhere(saved: tuple[OwnerKey, Path], tmp_path: Path) -> None:
     owner, path = saved
     mark = MarkKey(SECRET)
+    claim_key = owner.claim_key(SECRET)
     shown = [
+        repr(claim_key),
+        repr(mark.customer("Acme")),
         repr(owner),
         str(owner),
         f"{owner}",
@@ -334,7 +387,11 @@ def test_secrets_are_shown_nowhere(saved: tuple[OwnerKey, Path], tmp_path: Path)
         lambda: hash(owner),
         lambda: vars(mark),
         lambda: vars(owner),
-        lambda: owner.mark_key(SECRET[:5]),
+        lambda: owner.claim_key(SECRET[:5]),
+        lambda: claim_key.mark_key(SECRET[:5]),
+        lambda: pickle.dumps(claim_key),
+        lambda: hash(claim_key),
+        lambda: OwnerKey.join(owner.split(3, 2)[:1]),
         lambda: owner.save(path, "passphrase of the test"),
         lambda: owner.save(tmp_path / "no" / "k", "passphrase of the test"),
         lambda: OwnerKey.load(path, "passphrase of the test"),
@@ -344,10 +401,16 @@ def test_secrets_are_shown_nowhere(saved: tuple[OwnerKey, Path], tmp_path: Path)
             attempt()
         shown += traceback.format_exception_only(caught.value)
     everything = "\n".join(shown)
-    secrets = (SECRET, owner._secret, owner._signer.private_bytes_raw())
+    secrets = (
+        SECRET,
+        owner._secret,
+        owner._signer.private_bytes_raw(),
+        claim_key._secret,
+        mark.customer("Acme")._secret,
+    )
     for text in [s for secret in secrets for s in spellings(secret)]:
         assert text not in everything
     assert "passphrase of the test" not in everything
     assert owner.public_key.hex() in everything
-    for secret in secrets[1:]:
+    for secret in secrets[1:3]:
         assert secret not in path.read_bytes()

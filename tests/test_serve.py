@@ -1,242 +1,211 @@
-"""The serving example: marked pictures over HTTP, refusals, back-pressure, metrics."""
+"""The verifier's page: over HTTP as an enemy would, and in a real browser as a person would."""
 
 from __future__ import annotations
 
-import asyncio
+import http.client
+import json
 import threading
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-import cv2
-import httpx
 import numpy as np
-import numpy.typing as npt
 import pytest
-from fastapi import FastAPI
 
-from birthmark.embed import Embedder
-from birthmark.errors import InvalidPicture
-from birthmark.mark import provision
-from birthmark.models import ImageModel
-from serve.load import Service
-from serve.service import Metrics, Publisher, create_app
+from birthmark import serve as serving
+from birthmark.bundle import recheck
+from birthmark.claim import Claim
+from birthmark.keys import OwnerKey
+from birthmark.pictures import encode_png
+from birthmark.serve import VerifierServer
+from birthmark.verdict import verify
 
-
-def asking(app: FastAPI, work: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
-    """Run `work` with a client of the application, which is started and stopped around it."""
-
-    async def run() -> None:
-        transport = httpx.ASGITransport(app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://service") as client,
-        ):
-            await work(client)
-
-    asyncio.run(run())
+Owned = tuple[OwnerKey, Claim, Any]
+CHROMIUM = Path("/usr/bin/chromium")
 
 
-def app_of(publish: Callable[[bytes, str], bytes], **options: int) -> FastAPI:
-    return create_app(publish, Metrics(), **options)
+@pytest.fixture
+def server(session_claim: Owned) -> Iterator[VerifierServer]:
+    with VerifierServer(session_claim[0]) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
-def encoded(picture: npt.NDArray[np.uint8], ending: str = ".png") -> bytes:
-    return bytes(cv2.imencode(ending, picture[..., ::-1])[1])
+def token_of(server: VerifierServer) -> str:
+    return parse_qs(urlsplit(server.url).query)["token"][0]
 
 
-def decoded(data: bytes) -> npt.NDArray[np.uint8]:
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+def ask(
+    server: VerifierServer,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    **headers: str,
+) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+    sent = {"X-Birthmark-Token": token_of(server)}
+    sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, body, sent)
+    answer = connection.getresponse()
+    data = answer.read()
+    connection.close()
+    kind = answer.getheader("Content-Type")
+    assert "default-src 'none'" in (answer.getheader("Content-Security-Policy") or "")
+    return answer.status, json.loads(data) if kind == "application/json" else data
 
 
-@pytest.fixture(scope="module")
-def mark_path(session_claim, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def open_case(server: VerifierServer, claim: Claim) -> str:
+    status, opened = ask(server, "POST", "/case", claim.to_bytes())
+    assert status == 200
+    case: str = opened["case"]
+    return case
+
+
+def test_the_same_verdict_as_the_command_s(
+    server: VerifierServer, session_claim: Owned, published, tmp_path: Path
+) -> None:
     key, claim, _ = session_claim
-    path = tmp_path_factory.mktemp("serve") / "m.mark"
-    provision(key, claim).save(path)
-    return path
+    case = open_case(server, claim)
+    files = [encode_png(p) for p in published.marked]
+    for i, data in enumerate([*files, files[0], b"not a picture"]):
+        status, counted = ask(server, "POST", f"/case/{case}/picture?name=p{i}.png", data)
+        assert status == 200
+    assert counted == {"pictures": len(files), "rejected": 2}
+    status, verdict = ask(server, "POST", f"/case/{case}/verdict", b"")
+    expected = verify(published.marked, claim, key)
+    assert status == 200 and verdict["decision"] == "MARKED"
+    assert verdict["log10_p"] == pytest.approx(expected.log10_p)
+    status, data = ask(server, "GET", f"/case/{case}/verdict.zip")
+    (tmp_path / "v.zip").write_bytes(data)
+    assert recheck(tmp_path / "v.zip", key).summary["log10_p"] == verdict["log10_p"]
+    status, report = ask(server, "GET", f"/case/{case}/report")
+    assert status == 200 and b"Verdict: MARKED" in report
+    page = ask(server, "GET", "/")[1]
+    for secret in (key._secret, claim.claim_key(key)._secret, claim.mark_key(key)._secret):
+        assert secret.hex().encode() not in page + report and secret not in data
 
 
-@pytest.fixture(scope="module")
-def photo(eval_photos: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-    return np.ascontiguousarray(eval_photos[0][:120, :161])
-
-
-@pytest.fixture
-def service(models_folder: Path, mark_path: Path) -> FastAPI:
-    metrics = Metrics()
-    model = str(models_folder / "espcn_x2.onnx")
-    publisher = Publisher(model, str(mark_path), metrics=metrics, max_pixels=200_000)
-    return create_app(publisher, metrics, max_bytes=1_000_000)
-
-
-@pytest.fixture
-def truth(
-    sr_model: ImageModel, mark_path: Path, photo: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.uint8]:
-    return Embedder(mark_path).embed(sr_model.output(photo))
-
-
-def test_png_is_the_marked_output_to_the_byte(service, photo, truth) -> None:
-    async def work(client: httpx.AsyncClient) -> None:
-        response = await client.post("/pictures", content=encoded(photo))
-        assert (response.status_code, response.headers["content-type"]) == (200, "image/png")
-        np.testing.assert_array_equal(decoded(response.content), truth)
-
-    asking(service, work)
-
-
-@pytest.mark.parametrize("kind", ["jpeg", "webp"])
-def test_lossy_formats(kind: str, service, photo, truth) -> None:
-    async def work(client: httpx.AsyncClient) -> None:
-        response = await client.post(f"/pictures?format={kind}", content=encoded(photo, ".jpg"))
-        assert response.headers["content-type"] == f"image/{kind}"
-        picture = decoded(response.content)
-        assert picture.shape == truth.shape
-        assert np.abs(picture.astype(int) - truth).mean() < 6
-
-    asking(service, work)
+def test_nobody_gets_in_without_the_token_or_under_another_name(server: VerifierServer) -> None:
+    for path in ("/", "/case/x/report", "/nothing"):
+        assert ask(server, "GET", path, X_Birthmark_Token="")[0] == 403
+        assert ask(server, "GET", path, X_Birthmark_Token="a" * 32)[0] == 403
+        assert ask(server, "GET", path, X_Birthmark_Token="\u00e9")[0] == 403
+        assert ask(server, "GET", path, Host="evil.example")[0] == 421
+    assert ask(server, "GET", f"/?token={token_of(server)}", X_Birthmark_Token="")[0] == 200
+    assert server.server_address[0] == "127.0.0.1"
 
 
 @pytest.mark.parametrize(
-    ("query", "content", "status", "word"),
+    ("method", "path", "body", "status"),
     [
-        ("", b"", 422, "PNG"),
-        ("", b"no picture", 422, "PNG"),
-        ("", encoded(np.zeros((40, 40, 3), np.uint8))[:-20], 422, "truncated"),
-        ("", encoded(np.zeros((500, 500, 3), np.uint8)), 413, "200000"),
-        ("", bytes(1_000_001), 413, "bytes"),
-        ("?format=gif", b"", 400, "png, jpeg, webp"),
+        ("GET", "/../../etc/passwd", None, 404),
+        ("GET", "/case/..%2f..%2fetc%2fpasswd/report", None, 404),
+        ("GET", "//etc/passwd", None, 404),
+        ("GET", "/case/none/verdict.zip", None, 404),
+        ("POST", "/case/none/picture?name=x", b"x", 404),
+        ("POST", "/case", b"{}", 422),
+        ("POST", "/case", b"\xff" * 1000, 422),
+        ("POST", "/elsewhere", b"", 404),
     ],
 )
-def test_what_is_refused(service, query: str, content: bytes, status: int, word: str) -> None:
-    async def work(client: httpx.AsyncClient) -> None:
-        response = await client.post(f"/pictures{query}", content=content)
-        assert response.status_code == status
-        assert word in response.text and response.text.count("\n") == 1
-        assert f'pictures_total{{status="{status}"}} 1.0' in (await client.get("/metrics")).text
-
-    asking(service, work)
+def test_bad_requests_get_one_line(
+    server: VerifierServer, method: str, path: str, body: bytes | None, status: int
+) -> None:
+    got, answer = ask(server, method, path, body)
+    assert got == status and "\n" not in answer["error"]
 
 
-def test_what_webp_cannot_hold_is_refused(service) -> None:
-    async def work(client: httpx.AsyncClient) -> None:
-        wide = encoded(np.zeros((2, 9000, 3), np.uint8))
-        response = await client.post("/pictures?format=webp", content=wide)
-        assert response.status_code == 422 and "18000 x 4" in response.text
-
-    asking(service, work)
-
-
-def test_health_and_metrics(service, photo) -> None:
-    async def work(client: httpx.AsyncClient) -> None:
-        assert (await client.get("/health")).json() == {"status": "ok"}
-        for _ in range(2):
-            await client.post("/pictures", content=encoded(photo))
-        response = await client.get("/metrics")
-        assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
-        lines = response.text.splitlines()
-        assert 'pictures_total{status="200"} 2.0' in lines
-        assert "pictures_working 0.0" in lines and "pictures_waiting 0.0" in lines
-        for stage in ("decode", "model", "mark", "encode"):
-            assert f'stage_seconds_count{{stage="{stage}"}} 2.0' in lines
-
-    asking(service, work)
-
-
-class Gate:
-    """A publisher that holds every picture until it is opened, and counts."""
-
-    def __init__(self) -> None:
-        self.opened = threading.Event()
-        self.inside = self.most = self.done = 0
-        self._lock = threading.Lock()
-
-    def __call__(self, data: bytes, kind: str) -> bytes:
-        with self._lock:
-            self.inside += 1
-            self.most = max(self.most, self.inside)
-        assert self.opened.wait(30)
-        with self._lock:
-            self.inside -= 1
-            self.done += 1
-        return data
+def test_limits(
+    server: VerifierServer,
+    session_claim: Owned,
+    published,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claim = session_claim[1]
+    case = open_case(server, claim)
+    picture = f"/case/{case}/picture?name=x.png"
+    assert ask(server, "POST", picture, b"x", Content_Length="99999999999")[0] == 413
+    assert ask(server, "POST", picture, b"x", Content_Length="-1")[0] == 411
+    assert ask(server, "POST", picture, b"x", Content_Length="many")[0] == 411
+    monkeypatch.setattr(serving, "MAX_PICTURE_PIXELS", 100)
+    png = encode_png(published.marked[0])
+    assert ask(server, "POST", picture, png)[1] == {"pictures": 0, "rejected": 1}
+    monkeypatch.setattr(serving, "MOST_PICTURES", 1)
+    assert ask(server, "POST", picture, png)[0] == 413
+    status, answer = ask(server, "POST", f"/case/{case}/verdict", b"")
+    assert status == 422 and "no picture could be used" in answer["error"]
+    for _ in range(serving.MOST_CASES):
+        open_case(server, claim)
+    assert ask(server, "POST", f"/case/{case}/verdict", b"")[0] == 404
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.005)
+def test_a_stranger_s_claim_is_refused(
+    server: VerifierServer, other_claim: tuple[OwnerKey, Claim]
+) -> None:
+    status, answer = ask(server, "POST", "/case", other_claim[1].to_bytes())
+    assert status == 422 and "another key" in answer["error"]
 
 
-def test_more_than_may_wait_are_turned_away_at_once() -> None:
-    gate = Gate()
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="no chromium (Debian's package) here")
+def test_in_a_real_browser(
+    server: VerifierServer, session_claim: Owned, published, tmp_path: Path
+) -> None:
+    """Choose a folder, watch, open the report, fetch the bundle: no error, no outside request."""
+    from playwright.sync_api import sync_playwright
 
-    async def work(client: httpx.AsyncClient) -> None:
-        taken = [asyncio.create_task(client.post("/pictures", content=b"x")) for _ in range(5)]
-        await until(lambda: gate.inside == 2)
-        await until(lambda: metrics.registry.get_sample_value("pictures_waiting") == 3)
-        text = (await client.get("/metrics")).text
-        assert "pictures_working 2.0" in text and "pictures_waiting 3.0" in text
-        refused = await client.post("/pictures", content=b"x")
-        assert refused.status_code == 503 and refused.headers["retry-after"] == "1"
-        assert (await client.get("/health")).status_code == 200
-        gate.opened.set()
-        assert [r.status_code for r in await asyncio.gather(*taken)] == [200] * 5
-        assert gate.most == 2
-        assert (await client.post("/pictures", content=b"x")).status_code == 200
-
-    metrics = Metrics()
-    asking(create_app(gate, metrics, workers=2, waiting=3), work)
-
-
-def test_a_failure_frees_its_place() -> None:
-    def publish(data: bytes, kind: str) -> bytes:
-        raise InvalidPicture("never")
-
-    async def work(client: httpx.AsyncClient) -> None:
-        for _ in range(5):
-            assert (await client.post("/pictures", content=b"x")).status_code == 422
-
-    asking(app_of(publish, workers=1, waiting=0), work)
-
-
-def test_a_slow_upload_frees_its_place() -> None:
-    async def dripping() -> AsyncIterator[bytes]:
-        yield b"x"
-        await asyncio.sleep(30)
-
-    async def work(client: httpx.AsyncClient) -> None:
-        assert (await client.post("/pictures", content=dripping())).status_code == 408
-        assert (await client.post("/pictures", content=b"x")).content == b"x"
-
-    app = create_app(lambda data, kind: data, Metrics(), workers=1, waiting=0, upload_s=0.05)
-    asking(app, work)
-
-
-def test_pictures_that_were_taken_are_answered_before_it_stops() -> None:
-    gate = Gate()
-
-    async def run() -> None:
-        app = app_of(gate, workers=1)
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            async with app.router.lifespan_context(app):
-                taken = asyncio.create_task(client.post("/pictures", content=b"x"))
-                await until(lambda: gate.inside == 1)
-                threading.Timer(0.1, gate.opened.set).start()
-            assert gate.done == 1
-            assert (await taken).status_code == 200
-
-    asyncio.run(run())
+    (tmp_path / "suspects").mkdir()
+    session_claim[1].save(tmp_path / "claim.json")
+    for i, picture in enumerate(published.marked):
+        (tmp_path / "suspects" / f"p{i}.png").write_bytes(encode_png(picture))
+    (tmp_path / "suspects" / "notes.txt").write_text("no picture")
+    (tmp_path / "suspects" / "broken.png").write_bytes(b"\x89PNG nothing")
+    errors: list[str] = []
+    asked: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(server.url)
+        assert page.get_by_role("button", name="Judge").is_disabled()
+        page.set_input_files("#claim", tmp_path / "claim.json")
+        page.set_input_files("#folder", tmp_path / "suspects")
+        assert "9 pictures" in page.inner_text("#count")
+        page.get_by_role("button", name="Judge").click()
+        page.wait_for_selector("#links a", timeout=120_000)
+        assert page.inner_text("#answer").startswith("MARKED")
+        assert "1 left out" in page.inner_text("#left")
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 390, "the page is wider than a phone"
+        page.screenshot(path=tmp_path / "phone.png")
+        with page.expect_popup() as popup:
+            page.get_by_role("link", name="Report").click()
+        report = popup.value
+        report.wait_for_load_state()
+        assert "MARKED" in report.title()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Bundle").click()
+        download.value.save_as(tmp_path / "v.zip")
+        browser.close()
+    assert zipfile.is_zipfile(tmp_path / "v.zip")
+    assert recheck(tmp_path / "v.zip").summary["pictures"] == len(published.marked)
+    assert errors == []
+    assert all(url.startswith(f"http://127.0.0.1:{server.server_port}/") for url in asked), asked
 
 
-def test_over_a_real_socket(models_folder: Path, mark_path: Path, photo, truth) -> None:
-    model = str(models_folder / "espcn_x2.onnx")
-    with Service("--model", model, "--mark", str(mark_path), "--workers", "1") as service:
-        status, data = service.ask("POST", "/pictures", encoded(photo))
-        assert status == 200
-        np.testing.assert_array_equal(decoded(data), truth)
-        _, statuses = service.load("/pictures", encoded(photo), clients=3, requests=2)
-        assert statuses == {200: 6}
+def test_memory_does_not_grow_with_pictures(session_claim: Owned) -> None:
+    """What is kept of a picture is its statistics: some 3 kB, whatever its size."""
+    with VerifierServer(session_claim[0]) as server:
+        case = server.case(server.open_case(session_claim[1].to_bytes())["case"])
+        noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+        server.add_picture(case, "x.png", encode_png(noise))
+        (kept,) = case.pool.pictures
+        assert kept.sums.nbytes < 4000 and case.verdict is None

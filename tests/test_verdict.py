@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import betainc
 
-from birthmark import payload
 from birthmark.errors import CouldNotJudge, InvalidClaim, InvalidModel
 from birthmark.keys import MarkKey
 from birthmark.mark import claimed_chips, rotation
@@ -56,7 +55,7 @@ def test_innocent_estimates_give_uniform_p(session_claim) -> None:
 
 def test_planted_estimate_is_found(session_claim) -> None:
     owner, claim, calibration = session_claim
-    key = owner.mark_key(claim.digest)
+    key = claim.mark_key(owner)
     n = calibration.coordinates
     z = rotation(key, n) @ claimed_chips(key, claim, n)
     noise = np.random.default_rng(0).standard_normal(n)
@@ -74,7 +73,7 @@ def test_blind_verdict_on_published_pictures(session_claim, published) -> None:
     assert verdict.log10_p < -6
     assert verdict.pictures == len(published.marked)
     assert verdict.payload_is_claimed
-    expected = claim.payload_bits(payload.DEFAULT_BITS)
+    expected = claim.payload
     assert bytes.fromhex(verdict.payload or "") == np.packbits(expected).tobytes()
     assert [count for count, _ in verdict.curve][-1] == verdict.pictures
 

@@ -2,10 +2,12 @@
 
 Members, in this order: ``verdict.json`` (every number and its meaning), ``claim.json`` (as
 :meth:`birthmark.Claim.save` writes it), ``statistics.npy`` (int64 [pictures, tones, orbits + 1]),
-``estimate.npy`` (float64 [n]), ``regression.npy`` (float64 [tones, orbits, orbits + 1]: gram, then
-projection; informed verdicts only), ``manifest.json`` (the SHA-256 of each) and ``manifest.sig``
-(the owner's Ed25519 signature of the manifest). There is one way only to write a bundle, so that
-a change of any byte of it is found.
+``estimate.npy`` (float64 [n]), ``inputs.npy`` (as statistics, of the inputs; where a suspect was
+asked), ``regression.npy`` and ``own.npy`` (float64 [tones, orbits, orbits + 1]: gram, then
+projection; int64 [1, tones, orbits + 1]: the owner's unmarked outputs; informed verdicts only),
+``trial.json`` (where a trial was declared), ``manifest.json`` (the SHA-256 of each) and
+``manifest.sig`` (the owner's Ed25519 signature of the manifest). There is one way only to write a
+bundle, so that a change of any byte of it is found.
 """
 
 from __future__ import annotations
@@ -24,15 +26,23 @@ import numpy.typing as npt
 
 from birthmark import _core
 from birthmark.calibration import Calibration, FloatArray, Sums
-from birthmark.claim import Claim, code_version
-from birthmark.errors import BirthmarkError, InvalidClaim, InvalidVerdict
-from birthmark.extract import PictureStatistics, Pool, Regression
+from birthmark.claim import Claim, code_version, to_time
+from birthmark.errors import BirthmarkError, InvalidClaim, InvalidTrial, InvalidVerdict
+from birthmark.extract import PictureStatistics, Pool, Regression, extractor_sha256
 from birthmark.files import StrPath, write_atomically
-from birthmark.keys import OwnerKey
-from birthmark.payload import DEFAULT_BITS
-from birthmark.tails import log10_p_of_chips, log10_p_of_cosine, p_of
+from birthmark.keys import ClaimKey, OwnerKey
+from birthmark.tails import (
+    log10_likelihood_ratio,
+    log10_p_of_chips,
+    log10_p_of_cosine,
+    p_of,
+)
+from birthmark.trial import Trial
 from birthmark.verdict import (
     DECOYS,
+    LOG10_KEYS_IN_DOUBT,
+    Control,
+    Measured,
     PictureEvidence,
     Tests,
     Verdict,
@@ -62,7 +72,15 @@ PROTOCOL = (
     " it, or there is no verdict.",
     "p is multiplied by the number of hypotheses tried (Bonferroni).",
     "A picture that once was an output of the owner's model carries the mark through any model:"
-    " what a suspect is asked must be fresh.",
+    " what a suspect is asked must be fresh. Each input is read for the mark itself, and one that"
+    " carries it voids the test.",
+    "The claim's secret was committed to in the claim, so there is one key to each claim. A claim"
+    " with a time stamp from before the suspect existed leaves nothing to search for. Who doubts"
+    " the date may count 2^64 keys: that p is given too.",
+    "A declared trial fixes inputs and number of queries before the suspect is asked; the nonces of"
+    " both parties choose the inputs.",
+    "The likelihood ratio weighs all strengths of a mark alike (p has density k p^(k-1), k uniform"
+    " in 0..1); an innocent suspect reaches R at most once in R cases.",
 )
 
 _ORDER = (
@@ -70,10 +88,14 @@ _ORDER = (
     "claim.json",
     "statistics.npy",
     "estimate.npy",
+    "inputs.npy",
     "regression.npy",
+    "own.npy",
+    "trial.json",
     "manifest.json",
     "manifest.sig",
 )
+_OPTIONAL = {"inputs.npy", "regression.npy", "own.npy", "trial.json"}
 _SIGNED_PREFIX = b"birthmark verdict\0"
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 _MAX_BUNDLE_BYTES = 1 << 30
@@ -92,6 +114,14 @@ _FORM: dict[str, Any] = {
     "payload_is_claimed": bool,
     "created": str,
     "tests_counted": int,
+    "customer": str | None,
+    "log10_likelihood_ratio": float,
+    "log10_p_if_date_doubted": float,
+    "claim_stamped": str | None,
+    "queries_declared": int | None,
+    "accused_took_part": bool,
+    "asked": [str],
+    "controls": [get_type_hints(Control)],
     "false_positive_rate": float,
     "tests": get_type_hints(Tests),
     "claim_digest": str,
@@ -105,6 +135,7 @@ _FORM: dict[str, Any] = {
     "curve": [(int, float)],
     "contract_version": int,
     "code_version": str,
+    "extractor_sha256": str,
     "hypotheses": {"prosecution": str, "defence": str},
     "not_said": str,
     "protocol": [str],
@@ -117,11 +148,13 @@ class Rechecked:
 
     Attributes:
         summary: the verdict, as ``verdict.json`` holds it.
+        claim: the claim that it is about.
         repeated: the steps that were done again and gave the same.
         needs_key: the steps that only the owner's key can repeat, and were not.
     """
 
     summary: dict[str, Any]
+    claim: Claim
     repeated: tuple[str, ...]
     needs_key: tuple[str, ...]
 
@@ -143,19 +176,27 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
                 **verdict.summary(),
                 "contract_version": _core.CONTRACT_VERSION,
                 "code_version": code_version(),
+                "extractor_sha256": extractor_sha256(),
                 "hypotheses": HYPOTHESES,
                 "not_said": NOT_SAID,
                 "protocol": PROTOCOL,
             }
         ),
         "claim.json": verdict.claim.to_bytes(),
-        "statistics.npy": _npy(np.stack(verdict.sums).astype("<i8")),
+        "statistics.npy": _npy(_stack(verdict.measured.pool.pictures)),
         "estimate.npy": _npy(verdict.estimate.astype("<f8")),
     }
-    if verdict.regression is not None:
-        equations = verdict.regression
+    measured = verdict.measured
+    if measured.inputs:
+        members["inputs.npy"] = _npy(_stack(measured.inputs))
+    if measured.regression is not None:
+        equations = measured.regression
         both = np.concatenate([equations.gram, equations.projection[:, :, None]], axis=2)
         members["regression.npy"] = _npy(both.astype("<f8"))
+    if measured.own is not None:
+        members["own.npy"] = _npy(measured.own[None].astype("<i8"))
+    if measured.trial is not None:
+        members["trial.json"] = measured.trial.to_bytes()
     members["manifest.json"] = _manifest(members)
     members["manifest.sig"] = key.sign(_SIGNED_PREFIX + members["manifest.json"])
     data = _pack(members)
@@ -164,13 +205,14 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
     write_atomically(path, data)
 
 
-def recheck(path: StrPath, key: OwnerKey | None = None) -> Rechecked:
+def recheck(path: StrPath, key: OwnerKey | ClaimKey | None = None) -> Rechecked:
     """Repeat a verdict from its bundle. Returns only if everything holds.
 
-    Without the owner's key: container, hashes, signatures, the estimate from the statistics, the
-    p-values from cosine and chips, the decoys, the agreement and the decision. Whatever needs the
-    secret direction (the cosine itself, the matching chips, the payload, the pictures' own
-    p-values) is repeated with ``key`` only.
+    Without a key: container, hashes, signatures, the estimate from the statistics, the p-values
+    from cosine and chips, the decoys, the agreement, the decision, and the choice of a trial's
+    inputs. Whatever needs the secret direction (the cosine itself, the matching chips, the payload,
+    the p-values of single pictures and of the controls) is repeated with ``key`` only: the owner's,
+    or the claim's disclosed one, which tells nothing of the owner's other claims.
 
     That the claim's public key is its owner's must be known from elsewhere.
 
@@ -190,32 +232,34 @@ def recheck(path: StrPath, key: OwnerKey | None = None) -> Rechecked:
         raise InvalidVerdict(f"{path}: {error}") from None
 
 
-def _repeat(members: dict[str, bytes], key: OwnerKey | None) -> Rechecked:
+def _repeat(members: dict[str, bytes], key: OwnerKey | ClaimKey | None) -> Rechecked:
     try:
         claim = Claim.from_bytes(members["claim.json"])
         calibration = Calibration.from_bytes(claim.calibration)
     except InvalidClaim as error:
         raise InvalidVerdict(f"claim.json: {error}") from None
     if key is not None:
-        claim.verify(key.public_key)
+        claim.mark_key(key)
     _check_seal(members, claim)
     stated = _stated(members["verdict.json"])
     _check_belongs(stated, claim, calibration)
-    sums, estimate, regression = _arrays(members, stated, calibration)
+    measured, estimate = _measured(members, stated, claim, calibration)
     repeated = ["container, hashes and the owner's signatures"]
+    if measured.trial is not None:
+        repeated.append("the trial's inputs, as both nonces choose them")
 
-    read = _read(sums, regression, calibration)
+    read = _read(measured, calibration)
     size = float(np.linalg.norm(estimate))
     if not (0 < size < math.inf and np.linalg.norm(read - estimate) <= _ESTIMATE_TOLERANCE * size):
         raise InvalidVerdict("estimate.npy: it does not follow from the statistics")
     repeated.append("the estimate, from the pictures' statistics and the frozen calibration")
-    _check_numbers(stated, estimate)
+    _check_numbers(stated, estimate, claim)
     repeated += ["p-values of cosine and chips", f"{DECOYS} decoys, agreement and decision"]
-    secret = "cosine with the secret direction, matching chips, payload, p of single pictures"
+    secret = "cosine with the secret direction, chips, payload, p of single pictures and controls"
     if key is None:
-        return Rechecked(stated, tuple(repeated), (secret,))
-    _check_with_key(stated, claim, key, sums, estimate, regression)
-    return Rechecked(stated, (*repeated, secret), ())
+        return Rechecked(stated, claim, tuple(repeated), (secret,))
+    _check_with_key(stated, claim, key, measured, estimate)
+    return Rechecked(stated, claim, (*repeated, secret), ())
 
 
 def _check_seal(members: dict[str, bytes], claim: Claim) -> None:
@@ -282,6 +326,7 @@ def _check_belongs(stated: dict[str, Any], claim: Claim, calibration: Calibratio
         "model_name": claim.model_name,
         "model_sha256": claim.model_sha256,
         "public_key": claim.public_key.hex(),
+        "claim_stamped": to_time(stamp.time) if (stamp := claim.stamp_read) else None,
     }.items():
         if stated[name] != value:
             raise InvalidVerdict(f"verdict.json: {name} is not the claim's")
@@ -298,37 +343,83 @@ def _check_belongs(stated: dict[str, Any], claim: Claim, calibration: Calibratio
         "decoys": tests["decoys"] == DECOYS,
         "payload": stated["payload"] is None or stated["decision"] == "MARKED",
         "payload_is_claimed": stated["payload_is_claimed"]
-        == (stated["payload"] == payload_hex(claim.payload_bits(DEFAULT_BITS))),
+        == (stated["payload"] == payload_hex(claim.payload)),
+        "asked": len(set(stated["asked"])) == len(stated["asked"]),
+        "input_sha256": bool(stated["asked"]) == any(e["input_sha256"] for e in evidence)
+        and {e["input_sha256"] for e in evidence} <= (set(stated["asked"]) or {""}),
+        "created": stated["created"] >= claim.created,
     }.items():
         if not holds:
             raise InvalidVerdict(f"verdict.json: {what} cannot be so")
 
 
-def _arrays(
-    members: dict[str, bytes], stated: dict[str, Any], calibration: Calibration
-) -> tuple[Sums, FloatArray, Regression | None]:
+def _measured(
+    members: dict[str, bytes], stated: dict[str, Any], claim: Claim, calibration: Calibration
+) -> tuple[Measured, FloatArray]:
+    """What the verdict was read from, and the stored estimate."""
     tones, orbits = _core.TONES, _core.ORBITS
-    sums = _array(members, "statistics.npy", "<i8", (stated["pictures"], tones, orbits + 1))
     estimate = _array(members, "estimate.npy", "<f8", (calibration.coordinates,))
-    informed = stated["mode"] == "informed"
-    if informed != ("regression.npy" in members):
-        raise InvalidVerdict("regression.npy: there in a blind verdict, or missing in an informed")
+    sums = _array(members, "statistics.npy", "<i8", (stated["pictures"], tones, orbits + 1))
+    entries = [
+        PictureStatistics(
+            e["name"], e["sha256"], e["height_px"], e["width_px"], of_picture, e["input_sha256"]
+        )
+        for e, of_picture in zip(stated["evidence"], sums, strict=True)
+    ]
+    pool = Pool(entries, [(name, reason) for name, reason in stated["rejected"]])
+    informed, asked = stated["mode"] == "informed", stated["asked"]
+    for name, needed in (
+        ("regression.npy", informed),
+        ("own.npy", informed),
+        ("inputs.npy", bool(asked)),
+        ("trial.json", stated["queries_declared"] is not None),
+    ):
+        if needed != (name in members):
+            raise InvalidVerdict(f"{name}: missing, or there where verdict.json has no need of it")
+    inputs: tuple[PictureStatistics, ...] = ()
+    if asked:
+        of_inputs = _array(members, "inputs.npy", "<i8", (len(asked), tones, orbits + 1))
+        inputs = tuple(
+            PictureStatistics(f"input {i + 1}", digest, 0, 0, of_input)
+            for i, (digest, of_input) in enumerate(zip(asked, of_inputs, strict=True))
+        )
+    trial = _trial(members["trial.json"], stated, claim) if "trial.json" in members else None
+    if trial is None and stated["accused_took_part"]:
+        raise InvalidVerdict("verdict.json: accused_took_part cannot be so")
     if not informed:
-        return sums, estimate, None
+        return Measured(pool, None, inputs, None, trial), estimate
     both = _array(members, "regression.npy", "<f8", (tones, orbits, orbits + 1))
-    return sums, estimate, Regression(both[:, :, :-1], both[:, :, -1])
+    own = _array(members, "own.npy", "<i8", (1, tones, orbits + 1))[0]
+    return Measured(pool, Regression(both[:, :, :-1], both[:, :, -1]), inputs, own, trial), estimate
 
 
-def _read(sums: Sums, regression: Regression | None, calibration: Calibration) -> FloatArray:
+def _trial(data: bytes, stated: dict[str, Any], claim: Claim) -> Trial:
     try:
-        if regression is not None:
-            return regression.read(calibration)
-        return calibration.read(sums.sum(axis=0))
+        trial = Trial.from_bytes(data)
+        trial.check(claim)
+        chosen = list(trial.chosen())
+    except InvalidTrial as error:
+        raise InvalidVerdict(f"trial.json: {error}") from None
+    for what, holds in {
+        "mode": trial.mode == stated["mode"],
+        "queries_declared": trial.queries == stated["queries_declared"],
+        "accused_took_part": bool(trial.accused_nonce) == stated["accused_took_part"],
+        "asked": chosen == stated["asked"],
+        "created": trial.created <= stated["created"],
+    }.items():
+        if not holds:
+            raise InvalidVerdict(f"verdict.json: {what} is not as the trial declared")
+    return trial
+
+
+def _read(measured: Measured, calibration: Calibration) -> FloatArray:
+    try:
+        return measured.estimate(calibration)
     except (BirthmarkError, np.linalg.LinAlgError) as error:
         raise InvalidVerdict(f"the statistics give no estimate: {error}") from None
 
 
-def _check_numbers(stated: dict[str, Any], estimate: FloatArray) -> None:
+def _check_numbers(stated: dict[str, Any], estimate: FloatArray, claim: Claim) -> None:
     """Repeat every number that follows from the estimate, the cosine and the matched chips."""
     tests = stated["tests"]
     n, cosine, matched = tests["coordinates"], tests["cosine"], tests["chips_matched"]
@@ -336,13 +427,25 @@ def _check_numbers(stated: dict[str, Any], estimate: FloatArray) -> None:
     as_good = count_decoys_as_good(estimate, cosine)
     agree = tests_agree(cosine, matched, as_good, n)
     corrected = min(0.0, log10_p + math.log10(stated["tests_counted"]))
+    rate = stated["false_positive_rate"]
+    decision = decide(corrected, agree, rate, claim.log10_unmarked_above)
     for what, value, repeated in (
         ("p of the cosine", tests["log10_p_cosine"], log10_p),
         ("p of the chips", tests["log10_p_chips"], log10_p_of_chips(matched, n)),
         ("number of decoys as good", tests["decoys_as_good"], as_good),
         ("agreement", tests["agree"], agree),
         ("log10 of the corrected p", stated["log10_p"], corrected),
-        ("decision", stated["decision"], decide(corrected, agree, stated["false_positive_rate"])),
+        ("decision", stated["decision"], decision),
+        (
+            "likelihood ratio",
+            stated["log10_likelihood_ratio"],
+            log10_likelihood_ratio(stated["log10_p"]),
+        ),
+        (
+            "p of a reader who doubts the date",
+            stated["log10_p_if_date_doubted"],
+            min(0.0, stated["log10_p"] + LOG10_KEYS_IN_DOUBT),
+        ),
     ):
         if not _same(value, repeated):
             raise InvalidVerdict(f"verdict.json: the {what} does not follow")
@@ -354,26 +457,20 @@ def _check_numbers(stated: dict[str, Any], estimate: FloatArray) -> None:
 def _check_with_key(
     stated: dict[str, Any],
     claim: Claim,
-    key: OwnerKey,
-    sums: Sums,
+    key: OwnerKey | ClaimKey,
+    measured: Measured,
     estimate: FloatArray,
-    regression: Regression | None,
 ) -> None:
     """Judge the stored statistics once more, and compare the whole verdict."""
-    entries = [
-        PictureStatistics(e["name"], e["sha256"], e["height_px"], e["width_px"], of_picture)
-        for e, of_picture in zip(stated["evidence"], sums, strict=True)
-    ]
-    pool = Pool(entries, [(name, reason) for name, reason in stated["rejected"]])
     try:
         verdict = judge(
-            pool,
-            regression,
+            measured,
             claim,
-            Calibration.from_bytes(claim.calibration),
-            key.mark_key(claim.digest),
+            claim.mark_key(key),
             stated["false_positive_rate"],
-            estimate,
+            customer=stated["customer"],
+            tests_counted=stated["tests_counted"],
+            estimate=estimate,
         )
     except BirthmarkError as error:
         raise InvalidVerdict(f"the statistics give no verdict: {error}") from None
@@ -400,6 +497,10 @@ def _json(value: Any) -> bytes:
 
 def _manifest(members: dict[str, bytes]) -> bytes:
     return _json({name: hashlib.sha256(data).hexdigest() for name, data in members.items()})
+
+
+def _stack(pictures: Sequence[PictureStatistics]) -> Sums:
+    return np.stack([p.sums for p in pictures]).astype("<i8")
 
 
 def _npy(array: npt.NDArray[Any]) -> bytes:
@@ -443,7 +544,8 @@ def _unpack(whole: bytes) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(whole)) as archive:
             entries = archive.infolist()
             names = [entry.filename for entry in entries]
-            if names not in ([n for n in _ORDER if n != "regression.npy"], list(_ORDER)):
+            wanted = [n for n in _ORDER if n in names or n not in _OPTIONAL]
+            if names != wanted:
                 raise InvalidVerdict(f"not a verdict bundle, by its members: {_shown(names)}")
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise InvalidVerdict("not a verdict bundle: its members are compressed")

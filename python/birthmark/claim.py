@@ -9,27 +9,43 @@ import os
 import re
 import unicodedata
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from birthmark.errors import InvalidClaim, InvalidModel, InvalidPicture
+from birthmark import _core
+from birthmark.errors import InvalidClaim, InvalidModel, InvalidPicture, InvalidStamp
+from birthmark.extract import extractor_sha256
 from birthmark.files import StrPath, write_atomically
-from birthmark.keys import OwnerKey
+from birthmark.keys import ClaimKey, MarkKey, OwnerKey
+from birthmark.payload import DEFAULT_BITS
 from birthmark.picture_headers import picture_size
 from birthmark.pictures import decode_picture
 
-VERSION = 1
+if TYPE_CHECKING:
+    from birthmark.stamp import Stamp
+
+VERSION = 2
 MAX_FILE_BYTES = 4_000_000
 MAX_LOGO_BYTES = 64_000
 MAX_LOGO_SIDE_PX = 1024
 MAX_TEXT_CHARACTERS = 1000
 
+_RANGES = (
+    ("contract_version", 1, 1000),
+    ("payload_length_bits", 2, 20),
+    ("log10_false_positive_rate", -12, -2),
+    ("log10_unmarked_above", -6, 0),
+)
+
 _SIGNED_PREFIX = b"birthmark claim\0"
-_BINARY_FIELDS = ("calibration", "logo", "public_key", "signature")
+_BINARY_FIELDS = ("calibration", "logo", "public_key", "signature", "stamp")
+_UNSIGNED_FIELDS = ("signature", "stamp")
+# How far an owner's clock may be ahead of an authority's, or of the verifier's.
+_CLOCK_ERROR = timedelta(days=1)
 _HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -39,10 +55,15 @@ class Claim:
     """A signed statement of ownership, and the root of the mark's key and payload.
 
     Every instance has well-formed fields (InvalidClaim otherwise); :meth:`verify` says whether
-    its signature holds. The canonical form is JSON (RFC 8259) of all fields but the signature:
-    keys sorted, no spaces, UTF-8 unescaped where JSON allows, binary fields in base64 (RFC 4648
-    section 4, padded), an absent logo as null. The signature is Ed25519 (RFC 8032) over
-    "birthmark claim" + NUL + canonical form.
+    its signature holds. The canonical form is JSON (RFC 8259) of all fields but the signature and
+    the time stamp: keys sorted, no spaces, UTF-8 unescaped where JSON allows, binary fields in
+    base64 (RFC 4648 section 4, padded), an absent logo as null. The signature is Ed25519 (RFC 8032)
+    over "birthmark claim" + NUL + canonical form.
+
+    One claim has one mark. Its secret comes from the owner's secret and from everything that the
+    claim states; the claim states the secret's :attr:`commitment`; and the mark's key comes from
+    that secret and the claim's digest. So an owner cannot look, afterwards, for a secret, a date or
+    a spelling whose mark fits somebody's pictures: it would be another claim, with a later stamp.
     """
 
     owner: str
@@ -56,6 +77,18 @@ class Claim:
     """UTC, ISO 8601 to the second: 2026-01-31T12:00:00Z."""
     code_version: str
     """Version of birthmark that made the claim."""
+    extractor_sha256: str
+    """Of the code that reads marks (:func:`birthmark.extract.extractor_sha256`)."""
+    contract_version: int
+    """Of the arithmetic of mark and statistics."""
+    payload_length_bits: int
+    """How many bits of the claim's digest the mark carries."""
+    log10_false_positive_rate: int
+    """The threshold of MARKED, as a power of ten: -6 is one false alarm in a million."""
+    log10_unmarked_above: int
+    """A suspect whose p-value exceeds this power of ten is UNMARKED."""
+    commitment: str
+    """Of the claim's secret (:attr:`birthmark.keys.ClaimKey.commitment`), 64 hex digits."""
     public_key: bytes = field(repr=False)
     """The owner's Ed25519 public key, 32 bytes."""
     signature: bytes = field(repr=False)
@@ -63,6 +96,8 @@ class Claim:
     logo: bytes | None = field(default=None, repr=False)
     """PNG file of at most MAX_LOGO_BYTES and MAX_LOGO_SIDE_PX a side."""
     contact: str = ""
+    stamp: bytes | None = field(default=None, repr=False)
+    """RFC 3161 response of a time-stamping authority over :attr:`digest`; unsigned by the owner."""
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -70,20 +105,30 @@ class Claim:
         if type(self.version) is not int or self.version != VERSION:
             raise InvalidClaim(f"claim of version {self.version!r}, not {VERSION}")
         for name in ("owner", "model_name", "code_version", "contact"):
-            _check_text(name, getattr(self, name), may_be_empty=name == "contact")
+            check_text(f"claim: {name}", getattr(self, name), may_be_empty=name == "contact")
         for name, length in (("public_key", 32), ("signature", 64)):
             value = getattr(self, name)
             if not isinstance(value, bytes) or len(value) != length:
                 raise InvalidClaim(f"claim: {name} is not {length} bytes")
-        if not isinstance(self.model_sha256, str) or not _HEX_SHA256.fullmatch(self.model_sha256):
-            raise InvalidClaim("claim: model_sha256 is not 64 lower-case hex digits")
+        for name in ("model_sha256", "extractor_sha256", "commitment"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not _HEX_SHA256.fullmatch(value):
+                raise InvalidClaim(f"claim: {name} is not 64 lower-case hex digits")
+        for name, least, most in _RANGES:
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= most:
+                raise InvalidClaim(f"claim: {name} is no whole number from {least} to {most}")
+        if self.log10_false_positive_rate > self.log10_unmarked_above:
+            raise InvalidClaim("claim: a p-value could be both MARKED and UNMARKED")
         if not isinstance(self.calibration, bytes) or not self.calibration:
             raise InvalidClaim("claim: calibration is not bytes, or empty")
         if self.calibration_sha256 != hashlib.sha256(self.calibration).hexdigest():
             raise InvalidClaim("claim: calibration_sha256 is not the hash of the calibration")
-        _check_time(self.created)
+        check_time("claim: created", self.created)
         if self.logo is not None:
             _check_logo(self.logo)
+        if self.stamp is not None:
+            self._check_stamp(self.stamp)
 
     @classmethod
     def create(
@@ -95,6 +140,7 @@ class Claim:
         logo: bytes | None = None,
         contact: str = "",
         created: datetime | None = None,
+        log10_false_positive_rate: int = -6,
     ) -> Claim:
         """Make and sign a claim for the model file at ``model_path``.
 
@@ -106,6 +152,7 @@ class Claim:
             logo: a PNG file's bytes, at most MAX_LOGO_BYTES.
             contact: how to reach the owner; may be empty.
             created: an aware time; now by default. Fractions of a second are dropped.
+            log10_false_positive_rate: the threshold that verdicts on this claim will use.
 
         Raises:
             InvalidClaim: a field is malformed, or the claim would exceed MAX_FILE_BYTES.
@@ -114,7 +161,7 @@ class Claim:
         created = created or datetime.now(UTC)
         if created.tzinfo is None:
             raise InvalidClaim("claim: the time of creation has no time zone")
-        unsigned = cls(
+        draft = cls(
             owner=owner,
             contact=contact,
             logo=logo,
@@ -122,11 +169,19 @@ class Claim:
             model_sha256=_file_sha256(model_path),
             calibration=calibration,
             calibration_sha256=hashlib.sha256(calibration).hexdigest(),
-            created=created.astimezone(UTC).strftime(_TIME_FORMAT),
+            created=to_time(created),
             code_version=code_version(),
+            extractor_sha256=extractor_sha256(),
+            contract_version=_core.CONTRACT_VERSION,
+            payload_length_bits=DEFAULT_BITS,
+            log10_false_positive_rate=log10_false_positive_rate,
+            log10_unmarked_above=-3,
+            commitment="0" * 64,
             public_key=key.public_key,
             signature=bytes(64),
         )
+        secret = key.claim_key(draft._draft_digest)
+        unsigned = replace(draft, commitment=secret.commitment.hex())
         claim = replace(unsigned, signature=key.sign(unsigned._signed_message()))
         if len(claim.to_bytes()) > MAX_FILE_BYTES:
             raise InvalidClaim(f"claim: larger than {MAX_FILE_BYTES} bytes")
@@ -194,14 +249,82 @@ class Claim:
     @property
     def digest(self) -> bytes:
         """SHA-256 of the canonical form, 32 bytes: the mark's key and payload derive from it."""
-        return hashlib.sha256(self._canonical_form()).digest()
+        return hashlib.sha256(self.canonical_form()).digest()
 
-    def payload_bits(self, k: int) -> npt.NDArray[np.int8]:
-        """Return the first ``k`` bits of the digest, int8 [k] of 0 and 1, highest bit first."""
+    def claim_key(self, key: OwnerKey) -> ClaimKey:
+        """The claim's secret, derived from its owner's key.
+
+        Raises:
+            InvalidClaim: the claim is another owner's, was changed, or states the commitment of
+                another secret.
+        """
+        self.verify(key.public_key)
+        secret = key.claim_key(self._draft_digest)
+        self._check_commitment(secret)
+        return secret
+
+    def mark_key(self, key: OwnerKey | ClaimKey) -> MarkKey:
+        """The key of the claim's mark, from the owner's key or from the claim's disclosed secret.
+
+        Raises:
+            InvalidClaim: as :meth:`claim_key`; or the disclosed secret is not the one committed to.
+        """
+        secret = self.claim_key(key) if isinstance(key, OwnerKey) else key
+        self._check_commitment(secret)
+        return secret.mark_key(self.digest)
+
+    def stamped(self, stamp: bytes) -> Claim:
+        """The same claim with a time stamp (RFC 3161 response, DER) over its digest.
+
+        Raises:
+            InvalidClaim: the stamp is malformed, is over something else, or says a time more than
+                a day before the claim was made.
+        """
+        return replace(self, stamp=stamp)
+
+    @property
+    def stamp_read(self) -> Stamp | None:
+        """What the time stamp says; None without one. Whether to trust it: check_stamp."""
+        from birthmark.stamp import read_stamp
+
+        return None if self.stamp is None else read_stamp(self.stamp, self.digest)
+
+    def check_date(self, now: datetime | None = None) -> None:
+        """Return if the claim was made before ``now`` (by this machine's clock), else raise.
+
+        Raises:
+            InvalidClaim: it is from the future, by more than a day.
+        """
+        created = datetime.strptime(self.created, _TIME_FORMAT).replace(tzinfo=UTC)
+        if created > (now or datetime.now(UTC)) + _CLOCK_ERROR:
+            raise InvalidClaim(f"the claim is from the future: {self.created}")
+
+    def _check_stamp(self, stamp: object) -> None:
+        from birthmark.stamp import read_stamp
+
+        try:
+            if not isinstance(stamp, bytes):
+                raise InvalidStamp("not bytes")
+            self.check_date(read_stamp(stamp, self.digest).time)
+        except InvalidStamp as error:
+            raise InvalidClaim(f"claim: the time stamp does not hold: {error}") from None
+        except InvalidClaim:
+            raise InvalidClaim("claim: it was stamped before the date that it states") from None
+
+    def _check_commitment(self, secret: ClaimKey) -> None:
+        if secret.commitment.hex() != self.commitment:
+            raise InvalidClaim("the claim was not made with this secret (its commitment differs)")
+
+    @property
+    def _draft_digest(self) -> bytes:
+        """SHA-256 of the canonical form with a commitment of zeros: what the secret comes from."""
+        return hashlib.sha256(self.canonical_form(commitment="0" * 64)).digest()
+
+    @property
+    def payload(self) -> npt.NDArray[np.int8]:
+        """The first bits of the digest, int8 [payload_length_bits] of 0 and 1, highest first."""
         bits = np.unpackbits(np.frombuffer(self.digest, np.uint8))
-        if not 0 < k <= len(bits):
-            raise ValueError(f"a payload is 1 to {len(bits)} bits, not {k}")
-        return bits[:k].astype(np.int8)
+        return bits[: self.payload_length_bits].astype(np.int8)
 
     @classmethod
     def _parse(cls, data: bytes) -> Claim:
@@ -211,10 +334,15 @@ class Claim:
             values = json.loads(data.decode("utf-8"))
         except (ValueError, RecursionError):
             raise InvalidClaim("not a claim file (UTF-8 JSON)") from None
+        if isinstance(values, dict) and values.get("version", VERSION) != VERSION:
+            raise InvalidClaim(
+                f"claim of version {_shown(values['version'])}, and this birthmark reads version"
+                f" {VERSION}: use the birthmark that made it, or make a new claim"
+            )
         if not isinstance(values, dict) or set(values) != {f.name for f in fields(cls)}:
             raise InvalidClaim("not a claim file: fields are missing or foreign")
         for name in _BINARY_FIELDS:
-            if name != "logo" or values[name] is not None:
+            if name not in ("logo", "stamp") or values[name] is not None:
                 values[name] = _from_base64(name, values[name])
         claim = cls(**values)
         if claim.to_bytes() != data:
@@ -229,9 +357,11 @@ class Claim:
                 values[name] = base64.b64encode(values[name]).decode()
         return values
 
-    def _canonical_form(self) -> bytes:
-        values = self._values()
-        del values["signature"]
+    def canonical_form(self, **changes: Any) -> bytes:
+        """What is signed and stamped, as bytes (see the class); with ``changes`` to text fields."""
+        values = self._values() | changes
+        for name in _UNSIGNED_FIELDS:
+            del values[name]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return text.encode("utf-8")
 
@@ -241,19 +371,34 @@ class Claim:
         return text.encode("utf-8") + b"\n"
 
     def _signed_message(self) -> bytes:
-        return _SIGNED_PREFIX + self._canonical_form()
+        return _SIGNED_PREFIX + self.canonical_form()
 
 
-def _check_text(name: str, value: object, *, may_be_empty: bool) -> None:
+def check_text(name: str, value: object, *, may_be_empty: bool = False) -> None:
+    """Return if ``value`` is one line of text of at most MAX_TEXT_CHARACTERS.
+
+    Raises:
+        InvalidClaim: it is not; the message begins with ``name``.
+    """
     if not isinstance(value, str) or not (value.strip() or (may_be_empty and not value)):
-        raise InvalidClaim(f"claim: {name} is empty or no text")
+        raise InvalidClaim(f"{name} is empty or no text")
     if len(value) > MAX_TEXT_CHARACTERS:
-        raise InvalidClaim(f"claim: {name} is longer than {MAX_TEXT_CHARACTERS} characters")
+        raise InvalidClaim(f"{name} is longer than {MAX_TEXT_CHARACTERS} characters")
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value):
-        raise InvalidClaim(f"claim: {name} holds control characters, line breaks or surrogates")
+        raise InvalidClaim(f"{name} holds control characters, line breaks or surrogates")
 
 
-def _check_time(created: object) -> None:
+def to_time(time: datetime) -> str:
+    """A time as claims state it: UTC, ISO 8601 to the second."""
+    return time.astimezone(UTC).strftime(_TIME_FORMAT)
+
+
+def check_time(name: str, created: object) -> None:
+    """Return if ``created`` is a time as :func:`to_time` writes it.
+
+    Raises:
+        InvalidClaim: it is not; the message begins with ``name``.
+    """
     try:
         well_formed = (
             isinstance(created, str)
@@ -262,7 +407,7 @@ def _check_time(created: object) -> None:
     except ValueError:
         well_formed = False
     if not well_formed:
-        raise InvalidClaim("claim: created is not a UTC time such as 2026-01-31T12:00:00Z")
+        raise InvalidClaim(f"{name} is not a UTC time such as 2026-01-31T12:00:00Z")
 
 
 def _check_logo(logo: object) -> None:
@@ -276,6 +421,10 @@ def _check_logo(logo: object) -> None:
         decode_picture(logo, "the logo")
     except (InvalidPicture, ValueError) as error:
         raise InvalidClaim(f"claim: the logo is no picture: {error}") from None
+
+
+def _shown(value: object) -> str:
+    return str(value)[:20]
 
 
 def _from_base64(name: str, value: object) -> bytes:

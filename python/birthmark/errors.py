@@ -55,6 +55,34 @@ class InvalidKeyFile(BirthmarkError):
     """An owner's key file is truncated, foreign, of an unknown version, or of absurd cost."""
 
 
+class InvalidShares(BirthmarkError):
+    """Shares of a key are damaged, too few, of different keys, or cannot be made as asked."""
+
+
+class InvalidKeyHistory(BirthmarkError):
+    """A key history is malformed, its chain or a signature does not hold, or it forbids the use."""
+
+
+class InvalidCustomer(BirthmarkError):
+    """A customer's name, or a list of customers, is malformed or names somebody twice."""
+
+
+class InvalidStamp(BirthmarkError):
+    """A time stamp is malformed, is not over the claim, or its signature is not trusted."""
+
+
+class StampUnavailable(BirthmarkError):
+    """A time-stamping authority could not be reached, or refused to stamp."""
+
+
+class InvalidTrial(BirthmarkError):
+    """A trial's declaration is malformed, or was changed, or what is asked is not what it says."""
+
+
+class RegistryError(BirthmarkError):
+    """A registry cannot be opened or used, or does not hold what is asked of it."""
+
+
 class WrongPassphrase(BirthmarkError):
     """A key file does not open: the passphrase is wrong (or empty), or its ciphertext was changed.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass, field
+from importlib import resources
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,7 @@ from birthmark.errors import CouldNotJudge, InvalidArray
 from birthmark.pictures import Picture, check_picture
 
 _OUTLIER_LEVELS = 12.0
+_EXTRACTOR_MODULES = ("calibration", "extract", "keys", "mark", "payload", "tails", "verdict")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class PictureStatistics:
     width_px: int
     sums: Sums
     """int64 [tones, orbits + 1]."""
+    input_sha256: str = ""
+    """Of the input's pixels, where a suspect was asked."""
 
 
 @dataclass
@@ -42,7 +47,7 @@ class Pool:
         """Remember what is there already."""
         self._seen = {picture.sha256 for picture in self.pictures}
 
-    def add(self, name: str, picture: Picture) -> None:
+    def add(self, name: str, picture: Picture, input_sha256: str = "") -> None:
         """Measure a picture (uint8 [h, w, 3]); one seen before is rejected as a duplicate.
 
         Raises:
@@ -56,7 +61,7 @@ class Pool:
         height, width, _ = picture.shape
         sums = _core.statistics(picture)
         self._seen.add(digest)
-        self.pictures.append(PictureStatistics(name, digest, height, width, sums))
+        self.pictures.append(PictureStatistics(name, digest, height, width, sums, input_sha256))
 
     def total(self) -> Sums:
         """Sum over the pictures. Raises CouldNotJudge when there are none."""
@@ -65,6 +70,22 @@ class Pool:
             raise CouldNotJudge(f"no picture could be used{why}")
         total: Sums = np.sum([p.sums for p in self.pictures], axis=0, dtype=np.int64)
         return total
+
+
+@functools.cache
+def extractor_sha256() -> str:
+    """SHA-256 of what reads marks: its modules' text, and the core's answer to a fixed picture.
+
+    A claim states it, so that it can be shown later whether the extractor was changed after a
+    suspect was seen. Hex.
+    """
+    noise = np.frombuffer(hashlib.shake_128(b"birthmark extractor").digest(64 * 64 * 3), np.uint8)
+    whole = hashlib.sha256(f"contract {_core.CONTRACT_VERSION}\n".encode())
+    whole.update(_core.statistics(noise.reshape(64, 64, 3)).astype("<i8").tobytes())
+    for name in _EXTRACTOR_MODULES:
+        text = (resources.files("birthmark") / f"{name}.py").read_bytes()
+        whole.update(f"{name} {len(text)}\n".encode() + text)
+    return whole.hexdigest()
 
 
 def pixels_sha256(picture: Picture) -> str:

@@ -1,4 +1,12 @@
-"""The owner's secrets: a signing key, and keys for marks derived from it and a claim.
+"""The owner's secrets: a signing key, and a tree of keys for marks under it.
+
+    OwnerKey (signing key, secret)
+      ClaimKey       one for each claim, hence for each model; its hash stands in the claim
+        MarkKey      of the claim's mark, bound to the whole claim by its digest
+          MarkKey    of a customer's or device's mark, by its name
+
+Each step down is HKDF-SHA256 (RFC 5869), which nobody can walk up: whoever is shown one key learns
+those below it and no other.
 
 Secrets live in Python memory while in use and cannot be wiped from it; no method writes one
 unencrypted, and no repr, message or pickle shows one.
@@ -11,12 +19,21 @@ import hmac
 import os
 import struct
 import unicodedata
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from birthmark.errors import InvalidClaim, InvalidKeyFile, OutputExists, WrongPassphrase
+from birthmark import shares
+from birthmark.errors import (
+    InvalidClaim,
+    InvalidCustomer,
+    InvalidKeyFile,
+    InvalidShares,
+    OutputExists,
+    WrongPassphrase,
+)
 from birthmark.files import StrPath, write_atomically
 
 if TYPE_CHECKING:
@@ -32,6 +49,9 @@ _SECRET_BYTES = 32
 _FILE_BYTES = _HEADER.size + _CHECKSUM_BYTES + 2 * _SECRET_BYTES + 16
 _SCRYPT_LOG2_N, _SCRYPT_R, _SCRYPT_P = 15, 8, 1
 _SCRYPT_MOST = (18, 8, 4)  # at most 256 MiB, a few seconds
+_DISCLOSED_PREFIX = "birthmark disclosed claim key "
+_DISCLOSED_BYTES = len(_DISCLOSED_PREFIX) + 2 * _SECRET_BYTES + 1
+_MAX_CUSTOMER_CHARACTERS = 200
 
 
 class MarkKey:
@@ -92,6 +112,23 @@ class MarkKey:
         q, r = np.linalg.qr(self._gaussians("rotation", label, (n, n)))
         return (q * np.where(np.diagonal(r) < 0, -1.0, 1.0)).astype(np.float64, copy=False)
 
+    def customer(self, name: str) -> MarkKey:
+        """Derive the key of the mark that one customer (or one device) gets.
+
+        HKDF-SHA256 with info = "birthmark customer" + NUL + the name in UTF-8, NFC-normalised.
+
+        Raises:
+            InvalidCustomer: the name is empty, longer than 200 characters, or holds control
+                characters or line breaks.
+        """
+        name = check_customer(name)
+        return MarkKey(_hkdf_sha256(self._secret, b"birthmark customer\0" + name.encode()))
+
+    @property
+    def id(self) -> bytes:
+        """Public name of the mark, 16 bytes: binds whoever states it to this key."""
+        return _hkdf_sha256(self._secret, b"birthmark mark id")[:16]
+
     def __eq__(self, other: object) -> bool:
         """Compare in constant time."""
         if not isinstance(other, MarkKey):
@@ -128,6 +165,86 @@ class MarkKey:
         radius, angle = np.sqrt(-2 * np.log1p(-pairs[:, 0])), 2 * np.pi * pairs[:, 1]
         both = np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=1)
         return both.reshape(-1)[:count].reshape(shape)
+
+
+class ClaimKey:
+    """The secret of one claim: what the mark's key is made of, together with the claim's digest.
+
+    The claim states its :attr:`commitment`, so that the owner cannot look for another secret later.
+    A judge's expert who is given this key (:meth:`save`) can repeat everything about this claim's
+    marks, and learns nothing of the owner's other claims or of the signing key.
+    """
+
+    __hash__ = None  # type: ignore[assignment]  # a secret is no dictionary key
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes) -> None:
+        if not isinstance(secret, bytes) or len(secret) != _SECRET_BYTES:
+            raise ValueError(f"a claim key is {_SECRET_BYTES} bytes")
+        self._secret = secret
+
+    @property
+    def commitment(self) -> bytes:
+        """SHA-256 of a label and the secret, 32 bytes."""
+        return hashlib.sha256(b"birthmark commitment\0" + self._secret).digest()
+
+    def mark_key(self, claim_digest: bytes) -> MarkKey:
+        """Derive the key of the claim's mark from the claim's 32-byte SHA-256 digest.
+
+        HKDF-SHA256 with info = "birthmark mark" + digest: whoever changes the claim has another
+        mark.
+
+        Raises:
+            InvalidClaim: the digest is not 32 bytes.
+        """
+        _check_digest(claim_digest)
+        return MarkKey(_hkdf_sha256(self._secret, b"birthmark mark" + claim_digest))
+
+    def save(self, path: StrPath) -> None:
+        """Write the key *unencrypted* to a new file (mode 0600): to disclose it to an expert.
+
+        Raises:
+            OutputExists: ``path`` exists.
+            OSError: the file cannot be written.
+        """
+        text = _DISCLOSED_PREFIX + self._secret.hex() + "\n"
+        write_atomically(path, text.encode(), mode=0o600, overwrite=False)
+
+    @classmethod
+    def load(cls, path: StrPath) -> ClaimKey:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InvalidKeyFile: missing, or not such a file.
+        """
+        try:
+            with open(path, "rb") as stream:
+                data = stream.read(_DISCLOSED_BYTES + 1)
+        except OSError as error:
+            raise InvalidKeyFile(f"{path}: {error.strerror}") from error
+        text = data.decode("ascii", "replace")
+        try:
+            secret = bytes.fromhex(text.removeprefix(_DISCLOSED_PREFIX))
+            whole = cls(secret)
+        except ValueError:
+            raise InvalidKeyFile(f"{path}: not the disclosed key of a claim") from None
+        if text != _DISCLOSED_PREFIX + secret.hex() + "\n":
+            raise InvalidKeyFile(f"{path}: not the disclosed key of a claim")
+        return whole
+
+    def __eq__(self, other: object) -> bool:
+        """Compare in constant time."""
+        if not isinstance(other, ClaimKey):
+            return NotImplemented
+        return hmac.compare_digest(self._secret, other._secret)
+
+    def __repr__(self) -> str:
+        """Show the commitment only."""
+        return f"ClaimKey(commitment={self.commitment.hex()})"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied."""
+        raise TypeError("a ClaimKey is not pickled: save() says that it discloses it")
 
 
 class OwnerKey:
@@ -221,19 +338,38 @@ class OwnerKey:
         """Ed25519 signature of ``message``, 64 bytes (RFC 8032)."""
         return self._signer.sign(message)
 
-    def mark_key(self, claim_digest: bytes) -> MarkKey:
-        """Derive the mark's key for a claim from its 32-byte SHA-256 digest.
+    def claim_key(self, draft_digest: bytes) -> ClaimKey:
+        """Derive the key of a claim from the digest of all that it states but the commitment.
 
-        HKDF-SHA256 (RFC 5869, no salt) of the owner's secret with info = "birthmark mark" +
-        digest: whoever changes the claim has another mark, and nobody can look for a claim whose
-        mark fits a given picture.
+        HKDF-SHA256 of the owner's secret with info = "birthmark claim" + digest.
 
         Raises:
             InvalidClaim: the digest is not 32 bytes.
         """
-        if len(claim_digest) != hashlib.sha256().digest_size:
-            raise InvalidClaim(f"a claim's digest is 32 bytes, not {len(claim_digest)}")
-        return MarkKey(_hkdf_sha256(self._secret, b"birthmark mark" + claim_digest))
+        _check_digest(draft_digest)
+        return ClaimKey(_hkdf_sha256(self._secret, b"birthmark claim" + draft_digest))
+
+    def split(self, count: int, needed: int) -> list[str]:
+        """Back the key up as ``count`` lines of text of which any ``needed`` give it back.
+
+        Fewer tell nothing about it (:mod:`birthmark.shares`). Each line is worth guarding.
+
+        Raises:
+            InvalidShares: not 2 <= needed <= count <= 255.
+        """
+        return shares.split(self._signer.private_bytes_raw() + self._secret, count, needed)
+
+    @classmethod
+    def join(cls, lines: Sequence[str]) -> OwnerKey:
+        """Put together what :meth:`split` gave, in any order.
+
+        Raises:
+            InvalidShares: too few, damaged, or of different keys.
+        """
+        seeds = shares.join(lines)
+        if len(seeds) != 2 * _SECRET_BYTES:
+            raise InvalidShares("the shares are not those of an owner's key")
+        return cls._from_seeds(seeds[:_SECRET_BYTES], seeds[_SECRET_BYTES:])
 
     def __eq__(self, other: object) -> bool:
         """Compare in constant time."""
@@ -255,6 +391,28 @@ class OwnerKey:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
         return cls(Ed25519PrivateKey.from_private_bytes(signing_seed), secret)
+
+
+def check_customer(name: str) -> str:
+    """Return a customer's name, NFC-normalised, if it can be one.
+
+    Raises:
+        InvalidCustomer: empty, too long, or with control characters or line breaks.
+    """
+    normal = unicodedata.normalize("NFC", name)
+    strange = any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in normal)
+    if not normal.strip() or normal != normal.strip() or strange:
+        raise InvalidCustomer("a customer's name is one line of text without spaces around it")
+    if len(normal) > _MAX_CUSTOMER_CHARACTERS:
+        raise InvalidCustomer(
+            f"a customer's name has at most {_MAX_CUSTOMER_CHARACTERS} characters"
+        )
+    return normal
+
+
+def _check_digest(digest: bytes) -> None:
+    if len(digest) != hashlib.sha256().digest_size:
+        raise InvalidClaim(f"a claim's digest is 32 bytes, not {len(digest)}")
 
 
 def _hkdf_sha256(secret: bytes, info: bytes) -> bytes:

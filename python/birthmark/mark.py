@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +38,22 @@ class Mark:
 
     @property
     def id(self) -> str:
-        """Public name of the claim that it belongs to, 32 hex digits (:func:`mark_id`)."""
+        """Public name of the mark, 32 hex digits (:attr:`birthmark.keys.MarkKey.id`)."""
         identity, _ = _core.read_mark(self.data)
         return identity.hex()
+
+    def read(self, calibration: Calibration) -> npt.NDArray[np.float64]:
+        """The coordinates that its gains stand for, float64 [n]: least squares, up to scale.
+
+        Raises:
+            InvalidMarkFile: the mark is empty.
+        """
+        _, gains = _core.read_mark(self.data)
+        spread = calibration.spread.astype(np.float64).reshape(-1, calibration.coordinates)
+        z = np.linalg.lstsq(spread, gains.astype(np.float64).reshape(-1), rcond=None)[0]
+        if not z.any():
+            raise InvalidMarkFile("the mark is empty")
+        return np.asarray(z, np.float64)
 
     def save(self, path: StrPath) -> None:
         """Write the mark file atomically, readable by its owner only (mode 0600).
@@ -68,14 +80,9 @@ class Mark:
             raise InvalidMarkFile(f"{Path(path)}: {error}") from None
 
 
-def mark_id(claim: Claim) -> bytes:
-    """Public name of a claim's mark: 16 bytes of SHA-256 over a label and the claim's digest."""
-    return hashlib.sha256(b"birthmark mark id\0" + claim.digest).digest()[:16]
-
-
 def claimed_chips(key: MarkKey, claim: Claim, n: int) -> payload.Chips:
     """The n chips that the claim's mark carries: its payload's codeword times the key's pad."""
-    return payload.chips(claim.payload_bits(payload.DEFAULT_BITS), key, n)
+    return payload.chips(claim.payload, key, n)
 
 
 def rotation(key: MarkKey, n: int) -> npt.NDArray[np.float64]:
@@ -83,8 +90,17 @@ def rotation(key: MarkKey, n: int) -> npt.NDArray[np.float64]:
     return key.rotation("coordinates", n)
 
 
-def provision(key: OwnerKey, claim: Claim) -> Mark:
-    """Make the mark of a claim.
+def coordinates(key: MarkKey, claim: Claim, n: int) -> npt.NDArray[np.float64]:
+    """The n coordinates of a mark, float64 [n], of length sqrt(n): its chips, turned.
+
+    Over the key's randomness they are uniform on that sphere, and those of two customers of one
+    claim are independent.
+    """
+    return rotation(key, n) @ claimed_chips(key, claim, n)
+
+
+def provision(key: OwnerKey, claim: Claim, customer: str | None = None) -> Mark:
+    """Make the mark of a claim, or that of one of its customers (or devices).
 
     Chips (payload under the key's pad) are turned by the key's rotation into coordinates, and the
     claim's calibration folds these into one gain for each orbit and tone.
@@ -92,13 +108,13 @@ def provision(key: OwnerKey, claim: Claim) -> Mark:
     Raises:
         InvalidClaim: the claim's signature does not hold or is another owner's, or its calibration
             is for another family of carriers.
+        InvalidCustomer: the customer's name cannot be one.
     """
-    claim.verify(key.public_key)
+    mark_key = claim.mark_key(key)
+    if customer is not None:
+        mark_key = mark_key.customer(customer)
     calibration = Calibration.from_bytes(claim.calibration)
-    mark_key = key.mark_key(claim.digest)
-    n = calibration.coordinates
-    z = rotation(mark_key, n) @ claimed_chips(mark_key, claim, n)
-    gains = calibration.gains(z)
+    gains = calibration.gains(coordinates(mark_key, claim, calibration.coordinates))
     if not gains.any():
         raise InvalidClaim("the claim's calibration gives an empty mark")
-    return Mark(_core.write_mark(mark_id(claim), gains))
+    return Mark(_core.write_mark(mark_key.id, gains))

@@ -11,7 +11,8 @@ import numpy as np
 
 from birthmark import _core
 from birthmark.bundle import HYPOTHESES, NOT_SAID, PROTOCOL
-from birthmark.claim import code_version
+from birthmark.claim import Claim, code_version
+from birthmark.extract import extractor_sha256
 from birthmark.files import StrPath, write_atomically
 from birthmark.pictures import Picture, encode_png
 from birthmark.verdict import DECOYS, Decision, Verdict, decoy_cosines
@@ -75,14 +76,17 @@ def render(
         ("Owner", claim.owner),
         ("Contact", claim.contact or "none given"),
         ("Model", f"{claim.model_name}, SHA-256 {claim.model_sha256}"),
-        ("Claim made", claim.created),
+        ("Claim made", f"{claim.created}; {_dated(verdict)}"),
         ("Claim digest", claim.digest.hex()),
         ("Public key", claim.public_key.hex()),
         ("Verdict given", verdict.created),
         ("Pictures judged", f"{verdict.pictures} ({verdict.mode} test)"),
         ("p-value", _power(verdict.log10_p)),
+        ("Likelihood ratio", _likelihood(verdict.log10_likelihood_ratio)),
         ("Payload read", _payload(verdict)),
     ]
+    if verdict.customer is not None:
+        facts.insert(3, ("Customer whose mark was looked for", verdict.customer))
     three = [
         (
             "Cosine with the secret direction (decides)",
@@ -105,6 +109,16 @@ def render(
         ("Hypotheses counted (Bonferroni)", str(verdict.tests_counted)),
         ("False-positive rate asked for", f"{verdict.false_positive_rate:g}"),
         ("The three tests agree", "yes" if tests.agree else "no: hence no verdict"),
+        (
+            "p-value for a reader who doubts the claim's date (2^64 keys counted)",
+            _power(verdict.log10_p_if_date_doubted),
+        ),
+        ("Queries", _queries(verdict)),
+        *(
+            (f"Control: {c.name} ({c.pictures}), which must not be marked", _power(c.log10_p))
+            for c in verdict.controls
+        ),
+        ("Code that reads marks (SHA-256)", _extractor(claim)),
         ("Calibration SHA-256 (frozen in the claim)", claim.calibration_sha256),
         ("Code version of the claim", claim.code_version),
         ("Code version of the verdict", code_version()),
@@ -179,6 +193,45 @@ def _power(log10_p: float) -> str:
     exponent = math.floor(log10_p + 0.02)  # 9.95 and more is written as 1.0 of the next power
     raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{max(1.0, 10 ** (log10_p - exponent)):.1f}\u00a0×\u00a010{raised}"
+
+
+def _dated(verdict: Verdict) -> str:
+    stamp = verdict.claim.stamp_read
+    if stamp is None:
+        return "no time stamp: the date is what the owner says"
+    return (
+        f"time stamp of {verdict.claim_stamped} by {stamp.authority}; recheck --tsa-roots checks it"
+    )
+
+
+def _likelihood(log10_ratio: float) -> str:
+    """In figures, and in words: the scale of ENFSI's Guideline for Evaluative Reporting, 2015."""
+    if log10_ratio < 0:
+        return f"{10**log10_ratio:.2g}: slightly more likely without the mark than with it"
+    scale = ((6, "extremely strong"), (4, "very strong"), (3, "strong"), (2, "moderately strong"))
+    words = [
+        word for least, word in (*scale, (1, "moderate"), (0.3, "weak")) if log10_ratio >= least
+    ]
+    support = words[0] if words else "no"
+    figure = f"{10**log10_ratio:.3g}" if log10_ratio < 4 else f"10 to the power {log10_ratio:.1f}"
+    return f"{figure}: {support} support for the owner's hypothesis against the defence's"
+
+
+def _queries(verdict: Verdict) -> str:
+    trial = verdict.measured.trial
+    if trial is None:
+        asked = len(verdict.measured.inputs)
+        return f"{asked} asked, none declared before" if asked else "none: pictures were given"
+    both = "both parties' nonces" if trial.accused_nonce else "the owner's nonce alone"
+    return (
+        f"{trial.queries} of {len(trial.inputs)} inputs, declared on {trial.created},"
+        f" chosen by {both}"
+    )
+
+
+def _extractor(claim: Claim) -> str:
+    now = extractor_sha256()
+    return f"{now}, the claim's" if now == claim.extractor_sha256 else f"{now}, not the claim's"
 
 
 def _payload(verdict: Verdict) -> str:

@@ -44,6 +44,32 @@ def _log_incomplete_beta(x: float, a: float, b: float) -> float:
     return front + math.log(fraction)
 
 
+def log10_p_of_subspace(share: float, k: int, n: int) -> float:
+    """log10 P(a uniform k-dimensional subspace of n holds >= ``share`` of a vector's square).
+
+    The share is Beta(k/2, (n - k)/2); ``share`` in 0..1, 1 <= k < n.
+    """
+    x = min(1.0, max(1.0 - share, 1e-300))
+    return _log_incomplete_beta(x, (n - k) / 2, k / 2) / math.log(10) if x < 1 else 0.0
+
+
+def log10_likelihood_ratio(log10_p: float) -> float:
+    """log10 of how much likelier a p-value is if the mark is there than if it is not.
+
+    That depends on how strongly a mark shows, which nobody knows beforehand. Every strength from
+    none to overwhelming is given the same weight: p has density k p^(k - 1) under the mark, with k
+    uniform in 0..1, so the ratio is (1 - p + p ln p) / (p ln^2 p). Under the null hypothesis its
+    mean is 1, so a ratio of R or more comes up at most once in R times: Vovk and Wang,
+    "E-values: calibration, combination and applications", Annals of Statistics 49(3), 2021.
+    It is 1/2 at p = 1: no evidence against the mark is ever strong.
+    """
+    ln_p = log10_p * math.log(10)
+    if ln_p > -1e-3:
+        return math.log10(0.5)
+    p = math.exp(ln_p)
+    return math.log10(1 - p + p * ln_p) - log10_p - 2 * math.log10(-ln_p)
+
+
 def log10_p_of_chips(matched: int, n: int) -> float:
     """log10 P(at least ``matched`` of n fair coins), exact."""
     ways = sum(math.comb(n, k) for k in range(matched, n + 1))

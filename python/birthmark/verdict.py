@@ -13,6 +13,9 @@ are. Hence
   (Phipson & Smyth 2010).
 
 The cosine test decides; the other two must agree with it, or there is no verdict.
+
+What a suspect is asked is controlled: no input may carry the mark itself (a picture that once was
+our output carries it through any model), and neither may the owner's own unmarked outputs.
 """
 
 from __future__ import annotations
@@ -30,22 +33,32 @@ from typing import Any
 
 import numpy as np
 
-from birthmark import payload
+from birthmark import _core, payload
 from birthmark.calibration import Calibration, FloatArray, Sums
-from birthmark.claim import Claim
-from birthmark.errors import BirthmarkError, CouldNotJudge, InvalidModel
-from birthmark.extract import Pool, Regression, pixels_sha256
+from birthmark.claim import Claim, to_time
+from birthmark.errors import BirthmarkError, CouldNotJudge, InvalidModel, InvalidTrial
+from birthmark.extract import PictureStatistics, Pool, Regression, pixels_sha256
 from birthmark.files import StrPath
-from birthmark.keys import MarkKey, OwnerKey
-from birthmark.mark import claimed_chips, rotation
+from birthmark.keys import MarkKey, OwnerKey, check_customer
+from birthmark.mark import claimed_chips, coordinates, rotation
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, read_picture
-from birthmark.tails import log10_p_of_chips, log10_p_of_cosine, p_of
+from birthmark.tails import (
+    log10_likelihood_ratio,
+    log10_p_of_chips,
+    log10_p_of_cosine,
+    p_of,
+)
+from birthmark.trial import Trial
 
-FALSE_POSITIVE_RATE = 1e-6
-UNMARKED_ABOVE = 1e-3
 DECOYS = 9_999
 _DECOY_SEED = b"birthmark decoys\0"
+# An input that is this unlikely without the mark (after counting the inputs) is not fresh; pooled
+# controls this unlikely are not null.
+_STALE_LOG10_P = -4.0
+_CONTROL_LOG10_P = -4.0
+# An owner whose claim's date is doubted may have tried this many keys (CPU-centuries of search).
+LOG10_KEYS_IN_DOUBT = 64 * math.log10(2)
 # Texture energy below which nothing is said: about that of a 64 x 64 square of a photograph.
 _LEAST_ENERGY = 64 * 64 * 600**2
 
@@ -97,6 +110,56 @@ class PictureEvidence:
     width_px: int
     log10_p: float
     """Of the cosine test on this picture alone; 0 where it holds no texture."""
+    input_sha256: str
+    """Of the input that it answers; empty where no suspect was asked."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """Pictures that must not carry the mark, pooled and read as the suspect's are."""
+
+    name: str
+    pictures: int
+    log10_p: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on a suspect, before any key is looked at.
+
+    Attributes:
+        pool: the suspect's pictures.
+        regression: of its answers on the owner's outputs; informed only.
+        inputs: statistics of every input asked, in order; empty where no suspect was asked.
+        own: pooled statistics of the owner's unmarked outputs; informed only.
+        trial: what was declared before, if anything was.
+    """
+
+    pool: Pool
+    regression: Regression | None = None
+    inputs: tuple[PictureStatistics, ...] = ()
+    own: Sums | None = None
+    trial: Trial | None = None
+
+    @property
+    def mode(self) -> str:
+        """Blind or informed."""
+        return "blind" if self.regression is None else "informed"
+
+    def estimate(self, calibration: Calibration) -> FloatArray:
+        """Coordinates read from the suspect, float64 [n].
+
+        Raises:
+            CouldNotJudge: there is no picture, or too little texture.
+        """
+        total = self.pool.total()
+        if total[:, -1].sum() < _LEAST_ENERGY:
+            raise CouldNotJudge(
+                "the pictures hold too little texture to judge: give more, larger or livelier ones"
+            )
+        if self.regression is not None:
+            return self.regression.read(calibration)
+        return calibration.read(total)
 
 
 @dataclass(frozen=True)
@@ -106,10 +169,11 @@ class Verdict:
     Attributes:
         decision: MARKED, UNMARKED or UNDECIDED at ``false_positive_rate``.
         log10_p: log10 of the p-value after correction for ``tests_counted``.
-        mode: "blind" or "informed".
         payload: the payload read from the pictures (hex), or None where it cannot be trusted.
         payload_is_claimed: whether that payload is the claim's.
         tests_counted: how many hypotheses were tried (Bonferroni).
+        customer: whose mark was looked for, where not the claim's own.
+        controls: what must not carry the mark, and does not.
         created: when it was given, UTC, ISO 8601 to the second.
         evidence: one entry for each picture used.
         rejected: name and reason of each picture left out.
@@ -117,20 +181,19 @@ class Verdict:
 
     decision: Decision
     log10_p: float
-    mode: str
     false_positive_rate: float
     tests_counted: int
+    customer: str | None
     tests: Tests
     payload: str | None
     payload_is_claimed: bool
     created: str
+    controls: tuple[Control, ...]
     claim: Claim = field(repr=False)
     estimate: FloatArray = field(repr=False)
     """Coordinates read from the pictures, float64 [n]."""
-    sums: tuple[Sums, ...] = field(repr=False)
-    """Blind: the statistics of each picture, int64 [tones, orbits + 1]."""
-    regression: Regression | None = field(repr=False)
-    """Informed: the normal equations."""
+    measured: Measured = field(repr=False)
+    """What the estimate was read from."""
     evidence: tuple[PictureEvidence, ...] = field(repr=False)
     rejected: tuple[tuple[str, str], ...] = field(repr=False)
     curve: tuple[tuple[int, float], ...] = field(repr=False)
@@ -146,8 +209,33 @@ class Verdict:
         """How many pictures the verdict rests on."""
         return len(self.evidence)
 
+    @property
+    def mode(self) -> str:
+        """Blind or informed."""
+        return self.measured.mode
+
+    @property
+    def log10_likelihood_ratio(self) -> float:
+        """log10 of how much likelier the finding is under the prosecution's hypothesis."""
+        return log10_likelihood_ratio(self.log10_p)
+
+    @property
+    def log10_p_if_date_doubted(self) -> float:
+        """log10 p for a reader who thinks that the claim may be younger than the suspect.
+
+        The owner may then have tried key after key; 2^64 are counted.
+        """
+        return min(0.0, self.log10_p + LOG10_KEYS_IN_DOUBT)
+
+    @property
+    def claim_stamped(self) -> str | None:
+        """When the claim was stamped, as its stamp says; None without one."""
+        stamp = self.claim.stamp_read
+        return None if stamp is None else to_time(stamp.time)
+
     def summary(self) -> dict[str, Any]:
         """The verdict as plain JSON values; holds no secret."""
+        trial = self.measured.trial
         return {
             "decision": str(self.decision),
             "p_value": self.p_value,
@@ -158,6 +246,14 @@ class Verdict:
             "payload_is_claimed": self.payload_is_claimed,
             "created": self.created,
             "tests_counted": self.tests_counted,
+            "customer": self.customer,
+            "log10_likelihood_ratio": self.log10_likelihood_ratio,
+            "log10_p_if_date_doubted": self.log10_p_if_date_doubted,
+            "claim_stamped": self.claim_stamped,
+            "queries_declared": trial.queries if trial else None,
+            "accused_took_part": bool(trial and trial.accused_nonce),
+            "asked": [entry.sha256 for entry in self.measured.inputs],
+            "controls": [dataclasses.asdict(c) for c in self.controls],
             "false_positive_rate": self.false_positive_rate,
             "tests": dataclasses.asdict(self.tests),
             "claim_digest": self.claim.digest.hex(),
@@ -235,11 +331,13 @@ def tests_agree(cosine: float, chips_matched: int, decoys_as_good: int, n: int) 
     return decoys_fit and abs(chips_matched - expected) <= 4.5 * math.sqrt(n) / 2
 
 
-def decide(log10_p: float, agree: bool, false_positive_rate: float) -> Decision:
+def decide(
+    log10_p: float, agree: bool, false_positive_rate: float, log10_unmarked_above: float
+) -> Decision:
     """The decision rule, on the corrected p-value."""
     if agree and log10_p < math.log10(false_positive_rate):
         return Decision.MARKED
-    if agree and log10_p > math.log10(UNMARKED_ABOVE):
+    if agree and log10_p > log10_unmarked_above:
         return Decision.UNMARKED
     return Decision.UNDECIDED
 
@@ -252,7 +350,10 @@ def verify(
     suspect: Suspect | StrPath | None = None,
     inputs: Pictures | None = None,
     model: ImageModel | StrPath | None = None,
-    false_positive_rate: float = FALSE_POSITIVE_RATE,
+    trial: Trial | None = None,
+    customer: str | None = None,
+    tests_counted: int = 1,
+    false_positive_rate: float | None = None,
     progress: Progress | None = None,
 ) -> Verdict:
     """Judge whether pictures, or a suspect model, carry the claim's mark.
@@ -272,87 +373,178 @@ def verify(
         suspect: an ONNX file, or a function from a uint8 picture to a uint8 picture.
         inputs: what the suspect is asked; should be pictures that never went through the model.
         model: the owner's model.
-        false_positive_rate: at most this often is an innocent suspect called MARKED.
+        trial: what was declared before; it then chooses among ``inputs``, and says how many.
+        customer: look for the mark of this customer instead of the claim's own.
+        tests_counted: how many hypotheses are tried on this suspect, this one included (another
+            mode, other customers, an earlier look): p is multiplied by it.
+        false_positive_rate: at most this often is an innocent suspect called MARKED; by default
+            what the claim states.
         progress: called as (done, total, message).
 
     Raises:
-        InvalidClaim: the claim is not whole, or not this key's.
+        InvalidClaim: the claim is not whole, from the future, or not this key's.
         InvalidModel: the suspect is not image-to-image, or ``model`` is not the claimed one.
-        CouldNotJudge: no picture could be used, or they hold too little texture.
+        InvalidTrial: the trial is another claim's, was changed, or declares something else.
+        CouldNotJudge: no picture could be used, they hold too little texture, or an input or a
+            control carries the mark.
     """
+    if false_positive_rate is None:
+        false_positive_rate = 10.0**claim.log10_false_positive_rate
     if not 0 < false_positive_rate <= 0.01:
         raise ValueError(f"a false-positive rate is above 0 and at most .01: {false_positive_rate}")
-    claim.verify(key.public_key)
-    calibration = Calibration.from_bytes(claim.calibration)
-    mark_key = key.mark_key(claim.digest)
+    if tests_counted < 1:
+        raise ValueError(f"at least one test is counted, not {tests_counted}")
+    claim.check_date()
+    mark_key = claim.mark_key(key)
+    measured = measure(
+        pictures,
+        claim,
+        mark_key,
+        suspect=suspect,
+        inputs=inputs,
+        model=model,
+        trial=trial,
+        progress=progress,
+    )
+    return judge(
+        measured,
+        claim,
+        mark_key,
+        false_positive_rate,
+        customer=customer,
+        tests_counted=tests_counted,
+    )
+
+
+def measure(
+    pictures: Pictures | None,
+    claim: Claim,
+    key: MarkKey,
+    *,
+    suspect: Suspect | StrPath | None = None,
+    inputs: Pictures | None = None,
+    model: ImageModel | StrPath | None = None,
+    trial: Trial | None = None,
+    progress: Progress | None = None,
+) -> Measured:
+    """Measure a suspect in one of the three ways of :func:`verify`.
+
+    The key only reveals a trial's nonce; nothing that is measured depends on it.
+
+    Raises:
+        InvalidModel, InvalidTrial: as :func:`verify`.
+    """
     if (suspect is None) == (pictures is None):
         raise ValueError("give either pictures, or a suspect and inputs")
     if suspect is None:
-        pool, regression = _measure(_named(pictures or ()), progress), None
-    elif inputs is None:
+        if trial is not None:
+            raise InvalidTrial(
+                "a trial is about asking a suspect; pictures alone are not asked for"
+            )
+        return Measured(_measure(_named(pictures or ()), progress))
+    if inputs is None:
         raise ValueError("a suspect needs inputs to be asked")
-    else:
-        own = _claimed_model(model, claim)
-        pool, regression = _query(_as_suspect(suspect), own, _named(inputs), progress)
-    return judge(pool, regression, claim, calibration, mark_key, false_positive_rate)
+    own, named = _claimed_model(model, claim), _named(inputs)
+    if trial is not None:
+        trial.check(claim)
+        trial = trial.revealed(key)
+        named = _chosen(trial, named, informed=own is not None)
+    return _query(_as_suspect(suspect), own, named, trial, progress)
 
 
 def judge(
-    pool: Pool,
-    regression: Regression | None,
+    measured: Measured,
     claim: Claim,
-    calibration: Calibration,
     key: MarkKey,
     false_positive_rate: float,
+    *,
+    customer: str | None = None,
+    tests_counted: int = 1,
     estimate: FloatArray | None = None,
 ) -> Verdict:
-    """Decide on measured statistics: blind, or informed where there is a regression.
+    """Decide on what was measured.
 
-    ``estimate`` is for :func:`birthmark.recheck`: the stored estimate, from which what this machine
-    would read may differ in the last bits.
+    ``key`` is the claim's; that of ``customer`` derives from it. ``estimate`` is for
+    :func:`birthmark.recheck`: the stored estimate, from which what this machine would read may
+    differ in the last bits.
     """
-    total = pool.total()
-    if total[:, -1].sum() < _LEAST_ENERGY:
-        raise CouldNotJudge(
-            "the pictures hold too little texture to judge: give more, larger or livelier ones"
-        )
+    calibration = Calibration.from_bytes(claim.calibration)
     if estimate is None:
-        estimate = calibration.read(total) if regression is None else regression.read(calibration)
-    tests = run_tests(estimate, key, claim)
-    tests_counted = 1
-    log10_p = min(0.0, tests.log10_p_cosine + math.log10(tests_counted))
-    decision = decide(log10_p, tests.agree, false_positive_rate)
+        estimate = measured.estimate(calibration)
+    if customer is not None:
+        customer = check_customer(customer)
+        key = key.customer(customer)
     n = calibration.coordinates
-    turn = rotation(key, n)
+    direction = coordinates(key, claim, n) / math.sqrt(n)
+    controls = _controls(measured, calibration, direction)
+    tests = run_tests(estimate, key, claim)
+    log10_p = min(0.0, tests.log10_p_cosine + math.log10(tests_counted))
+    decision = decide(log10_p, tests.agree, false_positive_rate, claim.log10_unmarked_above)
     read = None
     if decision is Decision.MARKED:
-        read = payload.payload_from_soft(turn.T @ estimate, key)
-    claimed = claim.payload_bits(payload.DEFAULT_BITS)
-    direction = turn @ claimed_chips(key, claim, n) / math.sqrt(n)
+        read = payload.payload_from_soft(
+            rotation(key, n).T @ estimate, key, claim.payload_length_bits
+        )
+    pool = measured.pool
     evidence = tuple(
         PictureEvidence(
-            p.name, p.sha256, p.height_px, p.width_px, _alone(p.sums, calibration, direction)
+            p.name,
+            p.sha256,
+            p.height_px,
+            p.width_px,
+            _alone(p.sums, calibration, direction),
+            p.input_sha256,
         )
         for p in pool.pictures
     )
     return Verdict(
         decision=decision,
         log10_p=log10_p,
-        mode="blind" if regression is None else "informed",
         false_positive_rate=false_positive_rate,
         tests_counted=tests_counted,
+        customer=customer,
         tests=tests,
         payload=None if read is None else payload_hex(read),
-        payload_is_claimed=read is not None and bool((read == claimed).all()),
-        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        payload_is_claimed=read is not None and bool((read == claim.payload).all()),
+        created=to_time(datetime.now(UTC)),
+        controls=controls,
         claim=claim,
         estimate=estimate,
-        sums=tuple(p.sums for p in pool.pictures),
-        regression=regression,
+        measured=measured,
         evidence=evidence,
         rejected=tuple(pool.rejected),
         curve=_curve(pool, calibration, direction),
     )
+
+
+def _controls(
+    measured: Measured, calibration: Calibration, direction: FloatArray
+) -> tuple[Control, ...]:
+    """Read what must not carry the mark, and void the test where it does."""
+    if not measured.inputs:
+        return ()
+    for entry in measured.inputs:
+        log10_p = _alone(entry.sums, calibration, direction) + math.log10(len(measured.inputs))
+        if log10_p < _STALE_LOG10_P:
+            raise CouldNotJudge(
+                f"{entry.name}: this input carries the mark itself (p = 10^{log10_p:.1f}); what"
+                " once was marked carries it through any model, so ask fresh inputs only"
+            )
+    pooled: Sums = np.sum([entry.sums for entry in measured.inputs], axis=0, dtype=np.int64)
+    groups = [("inputs", pooled)]
+    if measured.own is not None:
+        groups.append(("the owner's unmarked outputs", measured.own))
+    controls = tuple(
+        Control(name, len(measured.inputs), _alone(sums, calibration, direction))
+        for name, sums in groups
+    )
+    for control in controls:
+        if control.log10_p < _CONTROL_LOG10_P:
+            raise CouldNotJudge(
+                f"control: {control.name} look marked (p = 10^{control.log10_p:.1f}), so these"
+                " inputs prove nothing; ask others"
+            )
+    return controls
 
 
 def _alone(sums: Sums, calibration: Calibration, direction: FloatArray) -> float:
@@ -422,35 +614,54 @@ def _claimed_model(model: ImageModel | StrPath | None, claim: Claim) -> ImageMod
     return own
 
 
+def _chosen(
+    trial: Trial, named: list[tuple[str, StrPath | Picture]], *, informed: bool
+) -> list[tuple[str, StrPath | Picture]]:
+    """Those of the inputs that a trial chooses, in its order."""
+    if informed != (trial.mode == "informed"):
+        raise InvalidTrial(f"the trial was declared {trial.mode}, and this is not")
+    by_digest: dict[str, tuple[str, StrPath | Picture]] = {}
+    for name, picture in named:
+        by_digest.setdefault(pixels_sha256(_load(picture)), (name, picture))
+    if set(by_digest) != set(trial.inputs):
+        raise InvalidTrial("the inputs are not those that the trial declared")
+    return [by_digest[digest] for digest in trial.chosen()]
+
+
 def _query(
     suspect: Suspect,
     own: ImageModel | None,
     named: list[tuple[str, StrPath | Picture]],
+    trial: Trial | None,
     progress: Progress | None,
-) -> tuple[Pool, Regression | None]:
-    """Ask the suspect (and the owner's model) and measure the answers."""
-    pool = Pool()
+) -> Measured:
+    """Ask the suspect (and the owner's model) and measure the answers, and the inputs too."""
+    pool, inputs = Pool(), Pool()
     regression = None if own is None else Regression()
-    asked: set[str] = set()
+    own_sums: Sums | None = None
     for i, (name, picture) in enumerate(named):
         if progress:
             progress(i, len(named), name)
         try:
             question = _load(picture)
-            digest = pixels_sha256(question)
-            if digest in asked:
+            before = len(inputs.pictures)
+            inputs.add(name, question)
+            if len(inputs.pictures) == before:
                 pool.rejected.append((name, "the same pixels as an earlier input; asked once"))
                 continue
-            asked.add(digest)
+            digest = inputs.pictures[-1].sha256
             answer = suspect(question)
             before = len(pool.pictures)
-            pool.add(name, answer)
+            pool.add(name, answer, digest)
             if own is not None and regression is not None and len(pool.pictures) > before:
-                regression.add(answer, own(question))
+                unmarked = own(question)
+                regression.add(answer, unmarked)
+                of_picture = _core.statistics(unmarked)
+                own_sums = of_picture if own_sums is None else own_sums + of_picture
         except InvalidModel:
             raise
         except BirthmarkError as error:
             pool.rejected.append((name, _reason(error, picture)))
     if progress:
         progress(len(named), len(named), "asked")
-    return pool, regression
+    return Measured(pool, regression, tuple(inputs.pictures), own_sums, trial)

@@ -7,28 +7,25 @@ Exit codes: 0 done (verify: MARKED), 1 verify: UNMARKED or UNDECIDED, 2 an error
 from __future__ import annotations
 
 import argparse
-import errno
-import getpass
 import io
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from birthmark.errors import BirthmarkError, InvalidPicture, OutputExists, WrongPassphrase
+from birthmark.cli import doctor, evidence, keys, shared
+from birthmark.errors import BirthmarkError, InvalidPicture
 from birthmark.model_calibration import calibrate_model, calibration_inputs
 from birthmark.progress import Progress
 
 if TYPE_CHECKING:
-    from birthmark.keys import OwnerKey
+    from birthmark.keys import ClaimKey, OwnerKey
     from birthmark.pictures import Picture
     from birthmark.verdict import Verdict
-
-PASSPHRASE_VARIABLE = "BIRTHMARK_PASSPHRASE"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,61 +53,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nbirthmark: interrupted", file=sys.stderr)
         return 130
-    print(f"birthmark: error: {_printable(message)}", file=sys.stderr)
+    print(f"birthmark: error: {shared.printable(message)}", file=sys.stderr)
     return 2
-
-
-def _printable(text: str) -> str:
-    """On one line, and without what a file's name could do to a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as everything else here does."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"birthmark: error: {_printable(message)} (see {self.prog} --help)\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     from birthmark.claim import code_version
 
-    parser = _Parser(
+    parser = shared.Parser(
         prog="birthmark",
         description="Mark an image model's outputs, and prove it when a model was trained on them.",
     )
     parser.add_argument("--version", action="version", version=f"birthmark {code_version()}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(
-        name: str, run: Callable[[argparse.Namespace], int], text: str, example: str
-    ) -> argparse.ArgumentParser:
-        added = commands.add_parser(
-            name,
-            help=text,
-            description=text,
-            epilog=f"example:\n  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        added.set_defaults(run=run)
-        return added
-
-    def secret(added: argparse.ArgumentParser) -> None:
-        added.add_argument(
-            "--passphrase-fd",
-            type=int,
-            metavar="N",
-            help=f"read the passphrase from file descriptor N (else {PASSPHRASE_VARIABLE}, or ask)",
-        )
-
-    def threads(added: argparse.ArgumentParser, default: int = 0) -> None:
-        added.add_argument(
-            "--threads",
-            type=_count,
-            default=default,
-            metavar="N",
-            help=f"threads of a model (default {default}; 0: as many as onnxruntime likes)",
-        )
+    commands = shared.Commands(parser)
+    command, secret, threads = commands.add, shared.add_passphrase, shared.add_threads
 
     def publishes(added: argparse.ArgumentParser, what: str) -> None:
         added.add_argument("--mark", required=True)
@@ -123,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
     added = command("keygen", _keygen, "Make an owner's key.", "birthmark keygen -o owner.key")
     added.add_argument("-o", "--output", required=True, help="the new key file (mode 0600)")
+    added.add_argument("--history", metavar="FILE", help="begin a public history of your keys")
     secret(added)
 
     added = command(
@@ -142,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="INPUT",
         help="typical inputs of the model to calibrate on (else photographs of the package)",
     )
+    shared.add_registry(added)
     added.add_argument("-o", "--output", required=True)
     threads(added)
     secret(added)
@@ -150,10 +108,14 @@ def _parser() -> argparse.ArgumentParser:
         "provision",
         _provision,
         "Make the mark file that a device needs; it holds neither key nor payload in the clear.",
-        "birthmark provision --key owner.key --claim claim.json -o m.mark",
+        "birthmark provision --key owner.key --claim claim.json -o m.mark\n"
+        '  birthmark provision --key owner.key --claim claim.json --customer "Acme" -o acme.mark',
     )
-    added.add_argument("--key", required=True)
-    added.add_argument("--claim", required=True)
+    shared.add_key_and_claim(added)
+    added.add_argument(
+        "--customer", metavar="NAME", help="a mark of this customer's (device's) own"
+    )
+    shared.add_registry(added)
     added.add_argument("-o", "--output", required=True)
     secret(added)
 
@@ -197,8 +159,8 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--inputs", required=True, help="folder of inputs")
     added.add_argument("--outputs", required=True, help="folder of outputs with the same stems")
     added.add_argument("--student", default="unet", help="unet (default), resnet or cnn")
-    added.add_argument("--steps", type=_count, default=1500)
-    added.add_argument("--seed", type=_count, default=0)
+    added.add_argument("--steps", type=shared.count, default=1500)
+    added.add_argument("--seed", type=shared.count, default=0)
     added.add_argument("--loss", default="mse", help="mse (default), l1 or charbonnier")
     added.add_argument("--checkpoint", help="save progress here, and go on from it")
     threads(added, 1)
@@ -212,74 +174,57 @@ def _parser() -> argparse.ArgumentParser:
         "birthmark verify --key owner.key --claim claim.json suspect-pictures/\n"
         "  birthmark verify --key owner.key --claim claim.json --suspect S.onnx --inputs fresh/",
     )
-    added.add_argument("--key", required=True)
-    added.add_argument("--claim", required=True)
-    added.add_argument("pictures", nargs="*", metavar="PICTURE", help="picture files and folders")
-    added.add_argument("--suspect", help="a suspect ONNX model, to be asked")
-    added.add_argument("--inputs", help="folder of inputs to ask it")
-    added.add_argument("--model", help="the owner's model: the informed test")
-    added.add_argument("--false-positive-rate", type=float, default=1e-6, metavar="P")
+    shared.add_key_and_claim(added)
+    shared.add_suspect(added)
+    added.add_argument("--customer", metavar="NAME", help="look for this customer's mark")
+    added.add_argument(
+        "--tests-counted",
+        type=shared.count,
+        default=1,
+        metavar="N",
+        help="how often this suspect is tested in all; p is multiplied by it",
+    )
+    added.add_argument(
+        "--false-positive-rate", type=float, metavar="P", help="(default: what the claim states)"
+    )
+    shared.add_trust(added)
+    shared.add_registry(added)
     added.add_argument("--report", metavar="R.html", help="write a report for people")
     added.add_argument("--verdict", metavar="V.zip", help="write a bundle for recheck")
     added.add_argument("--json", action="store_true", help="print one JSON object")
-    threads(added)
     secret(added)
 
     added = command(
         "recheck",
         _recheck,
         "Repeat a verdict from its bundle, offline.",
-        "birthmark recheck V.zip",
+        "birthmark recheck V.zip\n"
+        "  birthmark recheck V.zip --claim-key for-the-expert.key --tsa-roots ca.pem",
     )
     added.add_argument("bundle", metavar="V.zip")
     added.add_argument("--key", help="the owner's key, to repeat the secret step too")
+    added.add_argument("--claim-key", metavar="FILE", help="the same with what disclose wrote")
+    shared.add_trust(added)
     added.add_argument("--json", action="store_true", help="print one JSON object")
     secret(added)
+
+    keys.add_commands(commands)
+    evidence.add_commands(commands)
+    doctor.add_commands(commands)
     return parser
 
 
-def _count(text: str) -> int:
-    """A whole number of at least 0, for argparse."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"not a whole number of at least 0: {text!r}")
-    return int(text)
-
-
-def _new_file(path: str) -> None:
-    """Refuse an output file before any work is done for it: nothing is ever overwritten."""
-    if os.path.lexists(path):
-        raise OutputExists(f"{path}: exists; it is not overwritten")
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(errno.ENOENT, "no such folder to write to", folder)
-
-
-def _passphrase(options: argparse.Namespace, *, twice: bool = False) -> str:
-    if options.passphrase_fd is not None:
-        with os.fdopen(options.passphrase_fd, closefd=False) as stream:
-            return stream.readline().rstrip("\r\n")
-    if PASSPHRASE_VARIABLE in os.environ:
-        return os.environ[PASSPHRASE_VARIABLE]
-    if not sys.stdin.isatty():
-        raise WrongPassphrase(f"no passphrase: set {PASSPHRASE_VARIABLE} or use --passphrase-fd")
-    passphrase = getpass.getpass("passphrase: ")
-    if twice and getpass.getpass("once more: ") != passphrase:
-        raise WrongPassphrase("the two passphrases differ")
-    return passphrase
-
-
-def _load_key(options: argparse.Namespace) -> OwnerKey:
-    from birthmark.keys import OwnerKey
-
-    return OwnerKey.load(options.key, _passphrase(options))
-
-
 def _keygen(options: argparse.Namespace) -> int:
+    from birthmark.key_history import KeyHistory
     from birthmark.keys import OwnerKey
 
-    _new_file(options.output)
+    shared.new_file(options.output)
+    if options.history:
+        shared.new_file(options.history)
     key = OwnerKey.generate()
-    key.save(options.output, _passphrase(options, twice=True))
+    key.save(options.output, shared.passphrase(options, twice=True))
+    if options.history:
+        KeyHistory.begin(key).save(options.history)
     print(f"{options.output}: public key {key.public_key.hex()}")
     return 0
 
@@ -288,8 +233,8 @@ def _claim(options: argparse.Namespace) -> int:
     from birthmark.claim import Claim
     from birthmark.models import ImageModel
 
-    _new_file(options.output)
-    key = _load_key(options)
+    shared.new_file(options.output)
+    key = shared.load_key(options)
     logo = Path(options.logo).read_bytes() if options.logo else None
     model = ImageModel(options.model, threads=options.threads)
     calibration = calibrate_model(model, calibration_inputs(model, options.inputs))
@@ -301,7 +246,10 @@ def _claim(options: argparse.Namespace) -> int:
         logo=logo,
         contact=options.contact,
     )
-    claim.save(options.output)
+    with shared.open_registry(options) as registry:
+        claim.save(options.output)
+        if registry:
+            registry.add_claim(claim)
     print(f"{options.output}: claim {claim.digest.hex()}")
     return 0
 
@@ -310,9 +258,13 @@ def _provision(options: argparse.Namespace) -> int:
     from birthmark.claim import Claim
     from birthmark.mark import provision
 
-    _new_file(options.output)
-    mark = provision(_load_key(options), Claim.load(options.claim))
-    mark.save(options.output)
+    shared.new_file(options.output)
+    claim = Claim.load(options.claim)
+    mark = provision(shared.load_key(options), claim, options.customer)
+    with shared.open_registry(options) as registry:
+        if registry:  # before the file: no mark may be out that nobody knows of
+            registry.add_mark(claim, mark, options.customer)
+        mark.save(options.output)
     print(f"{options.output}: mark {mark.id}")
     return 0
 
@@ -382,7 +334,7 @@ def _graft(options: argparse.Namespace) -> int:
 def _surrogate(options: argparse.Namespace) -> int:
     from birthmark.training.surrogates import steal_folder
 
-    _new_file(options.output)
+    shared.new_file(options.output)
     progress = Progress("stealing")
     surrogate = steal_folder(
         options.inputs,
@@ -403,32 +355,23 @@ def _surrogate(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from birthmark.claim import Claim
-    from birthmark.models import ImageModel
     from birthmark.report import write_report
     from birthmark.verdict import Decision, verify
 
-    if options.suspect and not options.inputs:
-        raise ValueError("--suspect needs --inputs")
-    if bool(options.suspect) == bool(options.pictures):
-        raise ValueError("give either PICTURE, or --suspect and --inputs")
-    if not options.suspect and (options.inputs or options.model):
-        raise ValueError("--inputs and --model go with --suspect")
+    shared.check_suspect(options)
     for path in filter(None, (options.report, options.verdict)):
-        _new_file(path)
+        shared.new_file(path)
     claim = Claim.load(options.claim)
-    key = _load_key(options)
-    suspect, model = (
-        ImageModel(path, threads=options.threads) if path else None
-        for path in (options.suspect, options.model)
-    )
+    trusted = shared.trust(options, claim)
+    key = shared.load_key(options)
     progress = Progress("measuring")
     verdict = verify(
         options.pictures or None,
         claim,
         key,
-        suspect=suspect,
-        inputs=[options.inputs] if options.inputs else None,
-        model=model,
+        **shared.suspect_arguments(options),
+        customer=options.customer,
+        tests_counted=options.tests_counted,
         false_positive_rate=options.false_positive_rate,
         progress=progress,
     )
@@ -437,10 +380,15 @@ def _verify(options: argparse.Namespace) -> int:
         verdict.save(options.verdict, key)
     if options.report:
         write_report(verdict, options.report)
+    with shared.open_registry(options) as registry:
+        if registry:
+            registry.add_verdict(verdict, options.suspect or " ".join(options.pictures))
     if options.json:
-        print(json.dumps(verdict.summary()))
+        print(json.dumps({**verdict.summary(), **trusted}))
     else:
         _print_verdict(verdict)
+        for name, said in trusted.items():
+            print(f"{name:>15}  {shared.printable(said)}")
     return 0 if verdict.decision is Decision.MARKED else 1
 
 
@@ -451,7 +399,9 @@ def _print_verdict(verdict: Verdict) -> None:
         payload += " (the claim's)"
     for name, value in (
         ("decision", str(verdict.decision)),
-        ("p", f"{_p(verdict.log10_p)}  ({verdict.mode})"),
+        ("p", f"{shared.p_text(verdict.log10_p)}  ({verdict.mode})"),
+        ("likelihood", f"{_times(verdict.log10_likelihood_ratio)} under the mark as without it"),
+        ("if date doubted", f"p = {shared.p_text(verdict.log10_p_if_date_doubted)}"),
         ("tests counted", str(verdict.tests_counted)),
         ("pictures", str(verdict.pictures)),
         ("chips", f"{tests.chips_matched} of {tests.coordinates}"),
@@ -459,27 +409,48 @@ def _print_verdict(verdict: Verdict) -> None:
         ("payload", payload),
     ):
         print(f"{name:>15}  {value}")
+    if verdict.customer is not None:
+        print(f"{'customer':>15}  {shared.printable(verdict.customer)}")
+    for control in verdict.controls:
+        print(f"{'control':>15}  {control.name}: p = {shared.p_text(control.log10_p)}")
     for name, reason in verdict.rejected:
-        print(f"{'left out':>15}  {_printable(f'{name}: {reason}')}")
+        print(f"{'left out':>15}  {shared.printable(f'{name}: {reason}')}")
 
 
-def _p(log10_p: float) -> str:
-    return f"{10**log10_p:.2g}" if log10_p > -300 else f"10^{log10_p:.0f}"
+def _times(log10_ratio: float) -> str:
+    return (
+        f"{10**log10_ratio:.2g} times as likely"
+        if log10_ratio < 300
+        else (f"10^{log10_ratio:.0f} times as likely")
+    )
 
 
 def _recheck(options: argparse.Namespace) -> int:
     from birthmark.bundle import recheck
+    from birthmark.keys import ClaimKey
 
-    rechecked = recheck(options.bundle, _load_key(options) if options.key else None)
+    if options.key and options.claim_key:
+        raise ValueError("--key and --claim-key: one is enough")
+    key: OwnerKey | ClaimKey | None = None
+    if options.claim_key:
+        key = ClaimKey.load(options.claim_key)
+    elif options.key:
+        key = shared.load_key(options)
+    rechecked = recheck(options.bundle, key)
+    trusted = shared.trust(options, rechecked.claim)
     summary = rechecked.summary
     if options.json:
         checks = {"repeated": rechecked.repeated, "needs_key": rechecked.needs_key}
-        print(json.dumps({**summary, **checks}))
+        print(json.dumps({**summary, **checks, **trusted}))
         return 0
-    print(f"{options.bundle}: {summary['decision']}, p = {_p(summary['log10_p'])}: holds")
-    print(f"  claim of {_printable(summary['owner'])}, public key {summary['public_key']}")
+    print(
+        f"{options.bundle}: {summary['decision']}, p = {shared.p_text(summary['log10_p'])}: holds"
+    )
+    print(f"  claim of {shared.printable(summary['owner'])}, public key {summary['public_key']}")
+    for name, said in trusted.items():
+        print(f"  {name}: {shared.printable(said)}")
     for step in rechecked.repeated:
         print(f"  repeated: {step}")
     for step in rechecked.needs_key:
-        print(f"  needs the owner's key (--key): {step}")
+        print(f"  needs the owner's key, or the claim's disclosed one: {step}")
     return 0

@@ -1,0 +1,252 @@
+"""What the commands share: options, passphrases, output files, ways to print."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import getpass
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from birthmark.errors import OutputExists, WrongPassphrase
+
+if TYPE_CHECKING:
+    from birthmark.claim import Claim
+    from birthmark.keys import OwnerKey
+    from birthmark.registry import Registry
+
+PASSPHRASE_VARIABLE = "BIRTHMARK_PASSPHRASE"
+NEW_PASSPHRASE_VARIABLE = "BIRTHMARK_NEW_PASSPHRASE"
+REGISTRY_VARIABLE = "BIRTHMARK_REGISTRY"
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with 2."""
+        self.exit(2, f"birthmark: error: {printable(message)} (see {self.prog} --help)\n")
+
+
+class Commands:
+    """The commands of a parser; each has a line of help and an example."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(
+        self, name: str, run: Callable[[argparse.Namespace], int], text: str, example: str
+    ) -> argparse.ArgumentParser:
+        """Add a command; ``run`` takes the options and returns the exit code."""
+        added: argparse.ArgumentParser = self._subparsers.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        return added
+
+
+def add_passphrase(added: argparse.ArgumentParser) -> None:
+    """Add the option for a passphrase's file descriptor; there is none for the passphrase."""
+    added.add_argument(
+        "--passphrase-fd",
+        type=int,
+        metavar="N",
+        help=f"read the passphrase from file descriptor N (else {PASSPHRASE_VARIABLE}, or ask)",
+    )
+
+
+def add_new_passphrase(added: argparse.ArgumentParser) -> None:
+    """The same for the passphrase that is to be."""
+    added.add_argument(
+        "--new-passphrase-fd",
+        type=int,
+        metavar="N",
+        help=f"read the new one from file descriptor N (else {NEW_PASSPHRASE_VARIABLE}, or ask)",
+    )
+
+
+def add_key_and_claim(added: argparse.ArgumentParser) -> None:
+    """Add --key and --claim."""
+    added.add_argument("--key", required=True)
+    added.add_argument("--claim", required=True)
+
+
+def add_threads(added: argparse.ArgumentParser, default: int = 0) -> None:
+    """Add --threads."""
+    added.add_argument(
+        "--threads",
+        type=count,
+        default=default,
+        metavar="N",
+        help=f"threads of a model (default {default}; 0: as many as onnxruntime likes)",
+    )
+
+
+def add_suspect(added: argparse.ArgumentParser) -> None:
+    """Add the ways to say who is suspected: pictures, or a model and inputs to ask it."""
+    added.add_argument("pictures", nargs="*", metavar="PICTURE", help="picture files and folders")
+    added.add_argument("--suspect", help="a suspect ONNX model, to be asked")
+    added.add_argument("--inputs", help="folder of inputs to ask it")
+    added.add_argument("--model", help="the owner's model: the informed test")
+    added.add_argument("--trial", metavar="TRIAL", help="the trial that was declared before")
+    add_threads(added)
+
+
+def check_suspect(options: argparse.Namespace) -> None:
+    """Refuse what does not go together among the options of :func:`add_suspect`."""
+    if options.suspect and not options.inputs:
+        raise ValueError("--suspect needs --inputs")
+    if bool(options.suspect) == bool(options.pictures):
+        raise ValueError("give either PICTURE, or --suspect and --inputs")
+    if not options.suspect and (options.inputs or options.model or options.trial):
+        raise ValueError("--inputs, --model and --trial go with --suspect")
+
+
+def suspect_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of :func:`add_suspect` as keyword arguments of birthmark.verdict.measure."""
+    from birthmark.models import ImageModel
+    from birthmark.trial import Trial
+
+    suspect, model = (
+        ImageModel(path, threads=options.threads) if path else None
+        for path in (options.suspect, options.model)
+    )
+    return {
+        "suspect": suspect,
+        "inputs": [options.inputs] if options.inputs else None,
+        "model": model,
+        "trial": Trial.load(options.trial) if options.trial else None,
+    }
+
+
+def add_registry(added: argparse.ArgumentParser) -> None:
+    """Add the option for a registry; a URL with a password belongs into the environment."""
+    added.add_argument(
+        "--registry",
+        metavar="DB",
+        default=os.environ.get(REGISTRY_VARIABLE),
+        help=f"a SQLite file or database URL to record it in (else {REGISTRY_VARIABLE})",
+    )
+
+
+@contextmanager
+def open_registry(options: argparse.Namespace) -> Iterator[Registry | None]:
+    """The registry of --registry, or None."""
+    if not options.registry:
+        yield None
+        return
+    from birthmark.registry import Registry
+
+    with Registry(options.registry) as registry:
+        yield registry
+
+
+def add_trust(added: argparse.ArgumentParser) -> None:
+    """Add what a reader of a claim trusts: authorities, and the owner's key history."""
+    added.add_argument(
+        "--tsa-roots", metavar="PEM", help="certificates of time-stamping authorities you trust"
+    )
+    added.add_argument("--history", metavar="FILE", help="the owner's public key history")
+
+
+def trust(options: argparse.Namespace, claim: Claim) -> dict[str, str]:
+    """Check what :func:`add_trust` asks for; returns what can be said of the claim's date and key.
+
+    Raises:
+        InvalidStamp: there are roots, and none vouches for the stamp, or there is no stamp.
+        InvalidKeyHistory: there is a history, and the claim's key was not in use at its date.
+    """
+    from birthmark.claim import to_time
+    from birthmark.errors import InvalidStamp
+    from birthmark.key_history import KeyHistory
+    from birthmark.stamp import check_stamp, load_certificates
+
+    said = claim.stamp_read
+    rows = {"stamp": "none: the date is what the owner says"}
+    if options.tsa_roots:
+        roots = load_certificates(options.tsa_roots)
+        if claim.stamp is None:
+            raise InvalidStamp("the claim has no time stamp")
+        said = check_stamp(claim.stamp, claim.digest, roots)
+        rows["stamp"] = f"{to_time(said.time)} by {said.authority}, trusted"
+    elif said is not None:
+        rows["stamp"] = f"{to_time(said.time)} by {said.authority}, NOT checked (--tsa-roots)"
+    if options.history:
+        period = KeyHistory.load(options.history).check(claim)
+        until = period.until or "today"
+        rows["key in use"] = f"{period.since} to {until}"
+        if period.revoked_for:
+            rows["key revoked"] = period.revoked_for
+    return rows
+
+
+def count(text: str) -> int:
+    """A whole number of at least 0, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"not a whole number of at least 0: {text!r}")
+    return int(text)
+
+
+def new_file(path: str) -> None:
+    """Refuse an output file before any work is done for it: nothing is ever overwritten."""
+    if os.path.lexists(path):
+        raise OutputExists(f"{path}: exists; it is not overwritten")
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "no such folder to write to", folder)
+
+
+def passphrase(options: argparse.Namespace, *, twice: bool = False) -> str:
+    """The passphrase, from a file descriptor, the environment or a prompt."""
+    return _secret(
+        options.passphrase_fd, PASSPHRASE_VARIABLE, "passphrase", "--passphrase-fd", twice
+    )
+
+
+def new_passphrase(options: argparse.Namespace) -> str:
+    """The passphrase that is to be, asked for twice."""
+    return _secret(
+        options.new_passphrase_fd,
+        NEW_PASSPHRASE_VARIABLE,
+        "new passphrase",
+        "--new-passphrase-fd",
+        True,
+    )
+
+
+def _secret(descriptor: int | None, variable: str, what: str, option: str, twice: bool) -> str:
+    if descriptor is not None:
+        with os.fdopen(descriptor, closefd=False) as stream:
+            return stream.readline().rstrip("\r\n")
+    if variable in os.environ:
+        return os.environ[variable]
+    if not sys.stdin.isatty():
+        raise WrongPassphrase(f"no {what}: set {variable} or use {option}")
+    typed = getpass.getpass(f"{what}: ")
+    if twice and getpass.getpass("once more: ") != typed:
+        raise WrongPassphrase("the two passphrases differ")
+    return typed
+
+
+def load_key(options: argparse.Namespace) -> OwnerKey:
+    """The owner's key of --key."""
+    from birthmark.keys import OwnerKey
+
+    return OwnerKey.load(options.key, passphrase(options))
+
+
+def printable(text: str) -> str:
+    """On one line, and without what a file's name could do to a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
+def p_text(log10_p: float) -> str:
+    """A p-value for a terminal."""
+    return f"{10**log10_p:.2g}" if log10_p > -300 else f"10^{log10_p:.0f}"
