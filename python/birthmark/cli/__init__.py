@@ -322,7 +322,7 @@ def _graft(options: argparse.Namespace) -> int:
 
     if bool(options.mark) == bool(options.mark_file):
         raise ValueError("give the mark file once, as MARK or with --mark")
-    _new_file(options.output)
+    shared.new_file(options.output)
     mark = Mark.load(options.mark or options.mark_file)
     model = graft(options.model, mark, picture=options.picture, keep=options.keep)
     # It holds the mark in the clear, as the mark file does.
