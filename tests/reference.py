@@ -6,6 +6,8 @@ contract. Every kernel must give the same integers, and so the same published by
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -44,10 +46,36 @@ def load(x: Picture) -> Ints:
         return 64 * x.astype(np.int64)
     if x.dtype != np.float32 or not np.isfinite(x).all():
         raise ValueError("a picture is uint8 or finite float32")
+    return np.stack(load_real(x), axis=-1)
+
+
+def load_real(x: npt.NDArray[np.float32]) -> Ints:
+    """Step 1 for float32 of [0, 1]."""
     scaled = np.minimum(np.maximum(x, np.float32(0)), np.float32(1)) * np.float32(16320)
     rounded = scaled + np.float32(0.5)
     assert rounded.dtype == np.float32
-    return np.stack(np.trunc(rounded).astype(np.int64), axis=-1)
+    return np.trunc(rounded).astype(np.int64)
+
+
+def in_unit_range(
+    values: npt.NDArray[Any],
+    scale: npt.NDArray[np.float32],
+    offset: npt.NDArray[np.float32],
+    quantum: float = 1 / 255,
+    zero_point: int = 0,
+) -> npt.NDArray[np.float32]:
+    """Step 1: what takes the place of x, for any element and range. Channels are the last axis."""
+    if values.dtype in (np.uint8, np.int8):
+        difference = (values.astype(np.int64) - zero_point).astype(np.float32)
+        x = difference * np.float32(quantum)
+    else:
+        x = values.astype(np.float32)
+    with np.errstate(over="ignore"):
+        result = (x * scale).astype(np.float32) + offset
+    assert x.dtype == result.dtype == np.float32
+    if not np.isfinite(result).all():
+        raise ValueError("a value is not finite")
+    return result
 
 
 def luma(v_q6: Ints) -> Ints:
@@ -123,7 +151,12 @@ def orbit_sums(w: Ints) -> Ints:
 
 def fields(picture: Picture) -> tuple[Ints, Ints, Ints]:
     """Steps 1 to 9: `w` [h, w], tone [h, w] and `t_o` [orbits, h, w] over the picture."""
-    y_q2 = continued(luma(load(picture)))
+    return fields_of(load(picture))
+
+
+def fields_of(v_q6: Ints) -> tuple[Ints, Ints, Ints]:
+    """Steps 3 to 9, of loaded values [h, w, 3]."""
+    y_q2 = continued(luma(v_q6))
     low = smooth(y_q2, K9)
     b_q6 = texture(y_q2, low)
     w = normalised_texture(b_q6, activity(b_q6))
@@ -150,6 +183,62 @@ def published(x: Picture, gains: Gains) -> Bytes:
     r_q6 = residual(tones, sums, gains)
     value: Ints = np.clip((load(x) + r_q6[..., None] + 32) >> 6, 0, 255)
     return value.astype(np.uint8)
+
+
+def marked(v_q6: Ints, gains: Gains) -> Ints:
+    """Step 14: `p_q6` [h, w, 3] of loaded values [h, w, 3]."""
+    _, tones, sums = fields_of(v_q6)
+    return np.clip(v_q6 + residual(tones, sums, gains)[..., None], 0, 16320)
+
+
+def as_bytes(p_q6: Ints) -> Bytes:
+    """Step 15: uint8."""
+    return ((p_q6 + 32) >> 6).astype(np.uint8)
+
+
+def as_floats(
+    p_q6: Ints, scale: npt.NDArray[np.float32], offset: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Step 15: float32. Channels are the last axis."""
+    result = (p_q6.astype(np.float32) * scale).astype(np.float32) + offset
+    assert result.dtype == np.float32
+    return result
+
+
+# Steps 16 to 18: red, blue, luma, offset, cb, cr; by matrix and whether the range is full.
+YUV = {
+    ("bt601", True): (9798, 3735, 32767, 0, 18492, 23372),
+    ("bt601", False): (9798, 3735, 28142, 1024, 16244, 20531),
+    ("bt709", True): (6966, 2366, 32767, 0, 17659, 20808),
+    ("bt709", False): (6966, 2366, 28142, 1024, 15512, 18278),
+}
+
+
+def grey(p_q6: Ints, red: int, blue: int) -> Ints:
+    """Step 16: `grey_q6` of [..., 3], not clamped."""
+    r, g, b = p_q6[..., 0], p_q6[..., 1], p_q6[..., 2]
+    return g + mul_round_15(r - g, np.int64(red)) + mul_round_15(b - g, np.int64(blue))
+
+
+def yuv(p_q6: Ints, matrix: str, full_range: bool) -> tuple[Ints, Ints]:
+    """Steps 17 and 18: `luma_q6` [h, w], and `cb_q6` and `cr_q6` [h / 2, w / 2, 2]."""
+    red, blue, luma_scale, offset, cb, cr = YUV[matrix, full_range]
+    luma_q6 = mul_round_15(grey(p_q6, red, blue), np.int64(luma_scale)) + offset
+    height, width, _ = p_q6.shape
+    even = np.pad(p_q6, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    four = even[::2, ::2] + even[::2, 1::2] + even[1::2, ::2] + even[1::2, 1::2]
+    mean_q6 = (four + 2) >> 2
+    middle = grey(mean_q6, red, blue)
+    differences = [
+        np.minimum(mul_round_15(mean_q6[..., c] - middle, np.int64(weight)) + 8192, 16320)
+        for c, weight in ((2, cb), (0, cr))
+    ]
+    return luma_q6, np.stack(differences, axis=-1)
+
+
+def as_ten_bits(q6: Ints) -> npt.NDArray[np.uint16]:
+    """Step 17: ten bits, in the upper ones of sixteen."""
+    return (((q6 + 8) >> 4) << 6).astype(np.uint16)
 
 
 def statistics(picture: Picture) -> Ints:

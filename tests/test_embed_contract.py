@@ -220,7 +220,6 @@ PIXELS = np.zeros((20, 30, 3), np.uint8)
 
 BAD_PICTURES: dict[str, Array] = {
     "float64": PLANES.astype(np.float64),
-    "float16": PLANES.astype(np.float16),
     "int8": PIXELS.astype(np.int8),
     "uint16": PIXELS.astype(np.uint16),
     "bool": PIXELS.astype(np.bool_),
@@ -230,8 +229,6 @@ BAD_PICTURES: dict[str, Array] = {
     "record": np.zeros((3, 20, 30), [("value", "f4")]),
     "0 axes": np.zeros((), np.float32),
     "1 axis": np.zeros(3, np.float32),
-    "2 axes": PLANES[0],
-    "2 axes of pixels": PIXELS[..., 0],
     "5 axes": PLANES[None, None],
     "5 axes of pixels": PIXELS[None, None],
     "no rows": PLANES[:, :0],
@@ -241,33 +238,17 @@ BAD_PICTURES: dict[str, Array] = {
     "no rows, new": np.zeros((3, 0, 30), np.float32),
     "no planes": PLANES[:0],
     "no channels": PIXELS[..., :0],
-    "1 plane": PLANES[:1],
     "2 planes": PLANES[:2],
-    "4 planes": np.zeros((4, 20, 30), np.float32),
-    "1 channel": PIXELS[..., :1],
-    "4 channels": np.zeros((20, 30, 4), np.uint8),
-    "3 of 4 channels": np.zeros((20, 30, 4), np.uint8)[..., :3],
     "float32 pixels": PIXELS.astype(np.float32),
     "uint8 planes": np.zeros((3, 20, 30), np.uint8),
-    "every second column": PLANES[:, :, ::2],
-    "every second column of pixels": PIXELS[:, ::2],
-    "mirrored": PLANES[:, :, ::-1],
-    "mirrored pixels": PIXELS[:, ::-1],
-    "BGR view": PIXELS[..., ::-1],
-    "transposed": PLANES.transpose(0, 2, 1),
-    "planes of pixels": PIXELS.astype(np.float32).transpose(2, 0, 1),
-    "one value for a row": np.broadcast_to(PLANES[:, :, :1], PLANES.shape),
-    "one pixel for a row": np.broadcast_to(PIXELS[:, :1], PIXELS.shape),
 }
 BAD_BATCHES: dict[str, Array] = {
     "empty": PLANES[None][:0],
     "empty pixels": PIXELS[None][:0],
     "no rows": np.zeros((2, 3, 0, 30), np.float32),
     "no columns of pixels": np.zeros((2, 20, 0, 3), np.uint8),
-    "4 planes": np.zeros((2, 4, 20, 30), np.float32),
-    "4 channels": np.zeros((2, 20, 30, 4), np.uint8),
-    "every second column": np.zeros((2, 3, 20, 30), np.float32)[..., ::2],
-    "batch last": np.zeros((20, 30, 3, 2), np.uint8).transpose(3, 0, 1, 2),
+    "2 planes": np.zeros((2, 2, 20, 30), np.float32),
+    "5 channels": np.zeros((2, 20, 30, 5), np.uint8),
 }
 
 
@@ -311,10 +292,6 @@ BAD_OUTS: dict[str, Array] = {
     "4 channels": np.zeros((20, 30, 4), np.uint8),
     "a batch of two": np.zeros((2, 20, 30, 3), np.uint8),
     "1 axis": np.zeros(20 * 30 * 3, np.uint8),
-    "every second column": np.zeros((20, 60, 3), np.uint8)[:, ::2],
-    "mirrored": np.zeros((20, 30, 3), np.uint8)[:, ::-1],
-    "BGR view": np.zeros((20, 30, 3), np.uint8)[..., ::-1],
-    "planes behind": np.zeros((3, 20, 30), np.uint8).transpose(1, 2, 0),
 }
 
 

@@ -22,6 +22,9 @@ inline constexpr int kWhiteQ6 = 255 * 64;
 inline constexpr int kLumaRed = 9798, kLumaGreen = 19235, kLumaBlue = 3735;
 inline constexpr int kGreyQ2 = 512;
 
+// An 8-bit value that stands for itself is a multiple of this.
+inline constexpr float kByteQuantum = 1.0f / 255.0f;
+
 // Step 5 to 8: the filters' reach, and the texture's normalisation.
 inline constexpr int kSmoothReach = 4;    // K9
 inline constexpr int kActivityReach = 7;  // K15
@@ -70,6 +73,18 @@ inline constexpr int kResidualMaxQ6 = 128;
 
 // Step 13: one column for each orbit, and the energy.
 inline constexpr int kStatistics = kOrbits + 1;
+
+// Step 16 to 18: luma and colour differences, in Q15.
+struct YuvWeights {
+  int red, blue;
+  int luma, luma_offset_q6;
+  int cb, cr;
+};
+inline constexpr YuvWeights kYuvWeights[2][2] = {
+    // full range, limited range
+    {{9798, 3735, 32767, 0, 18492, 23372}, {9798, 3735, 28142, 1024, 16244, 20531}},   // BT.601
+    {{6966, 2366, 32767, 0, 17659, 20808}, {6966, 2366, 28142, 1024, 15512, 18278}}};  // BT.709
+inline constexpr int kMiddleQ6 = 128 * 64;
 
 // How far a published pixel looks: echo, then activity, then smoothing.
 inline constexpr int kHalo = kEchoReach + kActivityReach + kSmoothReach;

@@ -24,9 +24,9 @@ std::uint32_t Get(std::span<const std::uint8_t> bytes, std::size_t at, std::size
   return value;
 }
 
-void Put(std::vector<std::uint8_t>& bytes, std::uint32_t value, std::size_t count) {
+void Put(std::span<std::uint8_t> bytes, std::size_t at, std::uint32_t value, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i)
-    bytes.push_back(static_cast<std::uint8_t>(value >> (8 * i)));
+    bytes[at + i] = static_cast<std::uint8_t>(value >> (8 * i));
 }
 
 }  // namespace
@@ -84,18 +84,21 @@ MarkFileStatus ParseMarkFile(std::span<const std::uint8_t> bytes, MarkFile& mark
   return MarkFileStatus::kOk;
 }
 
-std::vector<std::uint8_t> WriteMarkFile(const MarkFile& mark) {
-  std::vector<std::uint8_t> bytes(kMagic.begin(), kMagic.end());
-  bytes.reserve(kMarkFileBytes);
-  for (std::uint32_t value : {std::uint32_t{kContractVersion}, std::uint32_t{kOrbits},
-                              std::uint32_t{kTones}, std::uint32_t{0}}) {
-    Put(bytes, value, 2);
-  }
-  bytes.insert(bytes.end(), mark.id.begin(), mark.id.end());
+std::array<std::uint8_t, kMarkFileBytes> WriteMarkFile(const MarkFile& mark) {
+  std::array<std::uint8_t, kMarkFileBytes> bytes = {};
+  std::copy(kMagic.begin(), kMagic.end(), bytes.begin());
+  Put(bytes, 4, kContractVersion, 2);
+  Put(bytes, 6, kOrbits, 2);
+  Put(bytes, 8, kTones, 2);
+  std::copy(mark.id.begin(), mark.id.end(), bytes.begin() + 12);
+  std::size_t at = kHeaderBytes;
   for (const auto& orbit : mark.gains) {
-    for (std::int16_t gain : orbit) Put(bytes, static_cast<std::uint16_t>(gain), 2);
+    for (std::int16_t gain : orbit) {
+      Put(bytes, at, static_cast<std::uint16_t>(gain), 2);
+      at += 2;
+    }
   }
-  Put(bytes, Crc32(bytes), 4);
+  Put(bytes, at, Crc32({bytes.data(), at}), 4);
   return bytes;
 }
 

@@ -15,7 +15,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "contract/arithmetic.h"
 
@@ -44,7 +43,7 @@ const char* Describe(MarkFileStatus status);
 bool GainsAreBounded(const std::int16_t (&gains)[kOrbits][kTones]);
 
 MarkFileStatus ParseMarkFile(std::span<const std::uint8_t> bytes, MarkFile& mark);
-std::vector<std::uint8_t> WriteMarkFile(const MarkFile& mark);
+std::array<std::uint8_t, kMarkFileBytes> WriteMarkFile(const MarkFile& mark);
 
 }  // namespace birthmark
 

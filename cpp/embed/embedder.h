@@ -1,34 +1,65 @@
-// A mark ready to be put on pictures: gains, a kernel, and a scratch that is kept between calls.
+// A mark ready to be put on pictures: gains, a kernel, and scratch that is kept between calls.
 #ifndef BIRTHMARK_EMBED_EMBEDDER_H_
 #define BIRTHMARK_EMBED_EMBEDDER_H_
 
 #include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <optional>
 
 #include "contract/mark_file.h"
+#include "embed/check.h"
 #include "embed/dispatch.h"
 #include "embed/kernels.h"
 
 namespace birthmark {
 
-// Hands out a workspace and takes it back. The newest one returned is kept, so calls one after
-// another allocate nothing; calls at the same time each get their own. No lock.
-class WorkspaceSlot {
- public:
-  WorkspaceSlot() : kept_(new Workspace()) {}
-  ~WorkspaceSlot() { delete kept_.load(); }
-  WorkspaceSlot(const WorkspaceSlot&) = delete;
-  WorkspaceSlot& operator=(const WorkspaceSlot&) = delete;
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
+using WorkspacePointer = std::unique_ptr<Workspace, Free>;
 
-  std::unique_ptr<Workspace> Take() {
-    Workspace* kept = kept_.exchange(nullptr);
-    return std::unique_ptr<Workspace>(kept != nullptr ? kept : new Workspace());
+// Null when there is no memory.
+inline WorkspacePointer NewWorkspace() {
+  void* const memory = std::aligned_alloc(alignof(Workspace), sizeof(Workspace));
+  if (memory != nullptr) std::memset(memory, 0, sizeof(Workspace));
+  return WorkspacePointer(static_cast<Workspace*>(memory));
+}
+
+// Hands out workspaces and takes them back. Some are kept, so that calls one after another, or as
+// many at a time as are kept, allocate nothing. No lock.
+class WorkspaceSlots {
+ public:
+  WorkspaceSlots() { kept_[0].store(NewWorkspace().release()); }
+  ~WorkspaceSlots() {
+    for (std::atomic<Workspace*>& kept : kept_) std::free(kept.load());
   }
-  void GiveBack(std::unique_ptr<Workspace> work) { delete kept_.exchange(work.release()); }
+  WorkspaceSlots(const WorkspaceSlots&) = delete;
+  WorkspaceSlots& operator=(const WorkspaceSlots&) = delete;
+
+  WorkspacePointer Take() {
+    for (std::atomic<Workspace*>& kept : kept_) {
+      if (Workspace* const one = kept.exchange(nullptr); one != nullptr) {
+        return WorkspacePointer(one);
+      }
+    }
+    return NewWorkspace();
+  }
+  void GiveBack(WorkspacePointer work) {
+    for (std::atomic<Workspace*>& kept : kept_) {
+      Workspace* empty = nullptr;
+      if (kept.compare_exchange_strong(empty, work.get())) {
+        static_cast<void>(work.release());
+        return;
+      }
+    }
+  }
 
  private:
-  std::atomic<Workspace*> kept_;
+  static constexpr int kKept = 8;
+  std::atomic<Workspace*> kept_[kKept] = {};
 };
 
 class Embedder {
@@ -39,25 +70,44 @@ class Embedder {
     if (mark) mark_ = *mark;
   }
 
-  // Marks `source` into `out` (RGB rows, `out_stride` bytes apart). False when a value of the
-  // source is not finite; `out` is then unspecified.
-  bool Embed(const Source& source, std::uint8_t* out, std::ptrdiff_t out_stride) {
-    std::unique_ptr<Workspace> work = slot_.Take();
-    const EmbedJob job = {source, out,           out_stride,
-                          0,      source.height, marked_ ? &mark_.gains : nullptr};
-    const bool finite = kernel_->embed(job, *work);
-    slot_.GiveBack(std::move(work));
-    return finite;
+  // Marks a window of `source` into `target`; nothing is written unless all is well, but for
+  // kNotFinite, after which the target is unspecified. May be called from many threads at once.
+  Status Embed(const Source& source, const Target& target, const Window& window) {
+    const EmbedJob job = {source, target, window, gains()};
+    const Status status = CheckJob(job);
+    if (status != Status::kOk) return status;
+    return WithWorkspace([&](Workspace& work) { return kernel_->embed(job, work); });
+  }
+
+  // Adds the picture's statistics to `sums`, [kTones][kStatistics].
+  Status AddStatistics(const Source& source, std::int64_t* sums) {
+    const Status status = CheckSource(source);
+    if (status != Status::kOk) return status;
+    return WithWorkspace([&](Workspace& work) {
+      return kernel_->statistics({source, 0, source.height, sums}, work);
+    });
   }
 
   Isa isa() const { return isa_; }
+  const Kernel& kernel() const { return *kernel_; }
+  // Null without a mark.
+  const Gains* gains() const { return marked_ ? &mark_.gains : nullptr; }
 
  private:
+  template <class Run>
+  Status WithWorkspace(Run run) {
+    WorkspacePointer work = slots_.Take();
+    if (work == nullptr) return Status::kNoMemory;
+    const bool finite = run(*work);
+    slots_.GiveBack(std::move(work));
+    return finite ? Status::kOk : Status::kNotFinite;
+  }
+
   bool marked_;
   MarkFile mark_;
   Isa isa_;
   const Kernel* kernel_;
-  WorkspaceSlot slot_;
+  WorkspaceSlots slots_;
 };
 
 }  // namespace birthmark

@@ -12,20 +12,72 @@ namespace birthmark {
 // The folded mark: one gain for each orbit and tone (contract, step 10).
 using Gains = std::int16_t[kOrbits][kTones];
 
-// A picture to be marked or measured. Exactly one of `planes` and `pixels` is set.
-struct Source {
-  const float* planes[3] = {};           // red, green, blue in [0, 1]; each row contiguous
-  const std::uint8_t* pixels = nullptr;  // RGB, interleaved
-  std::ptrdiff_t row_stride = 0;         // in elements, from one row to the next
-  int width = 0, height = 0;             // at least 1
+// What one channel value of a picture is stored as.
+enum class Element : std::uint8_t {
+  kUint8,
+  kInt8,
+  kUint10,  // in the upper bits of 16, as in P010
+  kFloat16,
+  kBfloat16,
+  kFloat32,
 };
 
-// Rows [first, last) of the picture are published; the rows around them are only read.
+// One channel: where its first value is, and how many bytes (any number, either sign) it is from
+// there to the value below and to the one beside it.
+struct SourcePlane {
+  const std::uint8_t* data = nullptr;
+  std::ptrdiff_t row_stride = 0, column_stride = 0;
+};
+struct TargetPlane {
+  std::uint8_t* data = nullptr;
+  std::ptrdiff_t row_stride = 0, column_stride = 0;
+};
+
+inline constexpr int kChannels = 4;  // red, green, blue, alpha
+
+// A row that was loaded before (contract, step 1).
+struct ValueRow {
+  const std::int16_t* channel[kChannels];
+};
+
+// A picture to be marked or measured. A grey one has the same plane three times.
+struct Source {
+  SourcePlane channel[kChannels];  // alpha may be absent
+  Element element = Element::kFloat32;
+  float quantum = kByteQuantum;  // of 8-bit elements
+  int zero_point = 0;
+  float scale[kChannels] = {1, 1, 1, 1};  // of the model's range (contract, step 1)
+  float offset[kChannels] = {};
+  const ValueRow* loaded = nullptr;  // if set: the rows, and nothing above counts
+  int width = 0, height = 0;         // at least 1
+};
+
+// Rows [first_row, last_row) and columns likewise are published; what is around them is only read.
+struct Window {
+  int first_row = 0, last_row = 0;
+  int first_column = 0, last_column = 0;
+};
+
+enum class Colours : std::uint8_t {
+  kRgb,   // red, green, blue, and alpha unless absent
+  kGrey,  // one plane
+  kYuv,   // luma, and both differences for each two by two pixels
+};
+
+// Where a window goes, its first pixel first.
+struct Target {
+  TargetPlane plane[kChannels];
+  Colours colours = Colours::kRgb;
+  Element element = Element::kUint8;      // or kFloat32, or for kYuv kUint10
+  float scale[kChannels] = {1, 1, 1, 1};  // of float32 (contract, step 14)
+  float offset[kChannels] = {};
+  YuvWeights yuv = kYuvWeights[0][0];
+};
+
 struct EmbedJob {
   Source source;
-  std::uint8_t* out = nullptr;    // RGB, interleaved
-  std::ptrdiff_t out_stride = 0;  // bytes from one row to the next
-  int first_row = 0, last_row = 0;
+  Target target;
+  Window window;
   const Gains* gains = nullptr;  // null: the mark is switched off
 };
 
@@ -54,6 +106,9 @@ inline constexpr int kRowStride = kTileWidth + 2 * kMargin + 32;
 
 using Row = std::int16_t[kRowStride];
 
+// Rows are loaded in whole blocks of so many values, the last of which may run over.
+inline constexpr int kRowSlack = 32;
+
 // Rows wait for the rows below them in rings, which are as deep as the way from the stage that
 // writes to the stage that reads last (pipeline.inc).
 inline constexpr int kLumaRows = 2 * kSmoothReach + 1;
@@ -75,14 +130,20 @@ struct alignas(64) Workspace {
   Row rough_sum[kBoxRows];
   Row rough_sum_of_sums;
   Row pair[kRadius + 1];
+  Row staged[3];     // a source row of a format that is not loaded straight into registers
+  Row marked[2][3];  // the newest rows of a target that is not stored straight from registers
 };
 
 // One kernel: the same functions compiled for one instruction set.
 struct Kernel {
-  // False when a value was not finite; what was written to `out` until then is unspecified.
+  // False when a value was not finite; what was written to the target until then is unspecified.
   bool (*embed)(const EmbedJob& job, Workspace& work);
   bool (*statistics)(const StatisticsJob& job, Workspace& work);
   bool (*fields)(const FieldsJob& job, Workspace& work);
+  // Row `y` into `count` channels of kRowSlack values more than the source is wide.
+  bool (*load)(const Source& source, int y, std::int16_t* const* channels, int count);
+  // A row of greys with exactly the luma of `row`; kRowSlack as above.
+  void (*luma)(const ValueRow& row, int width, std::int16_t* grey);
 };
 
 }  // namespace birthmark

@@ -15,6 +15,6 @@ namespace {
 
 }  // namespace
 
-constinit const Kernel kAvx2Kernel = {Embed, Statistics, Fields};
+constinit const Kernel kAvx2Kernel = {Embed, Statistics, Fields, LoadRow, LumaRow};
 
 }  // namespace birthmark

@@ -15,6 +15,6 @@ namespace {
 
 }  // namespace
 
-constinit const Kernel kAvx512Kernel = {Embed, Statistics, Fields};
+constinit const Kernel kAvx512Kernel = {Embed, Statistics, Fields, LoadRow, LumaRow};
 
 }  // namespace birthmark

@@ -15,6 +15,6 @@ namespace {
 
 }  // namespace
 
-constinit const Kernel kNeonKernel = {Embed, Statistics, Fields};
+constinit const Kernel kNeonKernel = {Embed, Statistics, Fields, LoadRow, LumaRow};
 
 }  // namespace birthmark

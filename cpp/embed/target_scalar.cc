@@ -13,6 +13,6 @@ namespace {
 
 }  // namespace
 
-constinit const Kernel kScalarKernel = {Embed, Statistics, Fields};
+constinit const Kernel kScalarKernel = {Embed, Statistics, Fields, LoadRow, LumaRow};
 
 }  // namespace birthmark

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from birthmark.claim import Claim
     from birthmark.embed import Embedder
     from birthmark.errors import BirthmarkError
+    from birthmark.formats import Input, Output
     from birthmark.keys import OwnerKey
     from birthmark.mark import Mark, provision
     from birthmark.models import ImageModel
@@ -29,6 +30,8 @@ _HOME = {
     "Mark": "birthmark.mark",
     "provision": "birthmark.mark",
     "Embedder": "birthmark.embed",
+    "Input": "birthmark.formats",
+    "Output": "birthmark.formats",
     "verify": "birthmark.verdict",
     "Verdict": "birthmark.verdict",
     "Decision": "birthmark.verdict",
@@ -44,6 +47,8 @@ __all__ = [
     "Mark",
     "provision",
     "Embedder",
+    "Input",
+    "Output",
     "verify",
     "Verdict",
     "Decision",

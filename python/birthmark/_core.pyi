@@ -9,6 +9,7 @@ CONTRACT_VERSION: int
 TAP_SUM_MAX: int
 TONES: int
 ORBITS: int
+HALO: int
 
 def available_kernels() -> list[str]:
     """Names of the kernels that this machine can run, plainest first."""
@@ -30,10 +31,52 @@ def write_mark(id: bytes, gains: npt.NDArray[np.int16]) -> bytes:
 def read_mark(data: bytes) -> tuple[bytes, npt.NDArray[np.int16]]:
     """(id, gains int16 [orbits, tones])."""
 
+class InputFormat:
+    def __init__(
+        self,
+        *,
+        channels_first: bool | None,
+        reversed: bool,
+        scale: list[float],
+        offset: list[float],
+        quantum: float | None,
+        zero_point: int,
+    ) -> None: ...
+
+class OutputFormat:
+    def __init__(
+        self,
+        *,
+        kind: str,
+        planes: bool,
+        dtype: str,
+        scale: list[float],
+        offset: list[float],
+        bt709: bool,
+        limited: bool,
+    ) -> None: ...
+
 class Embedder:
     def __init__(self, mark: bytes | None, kernel: str | None = None) -> None: ...
     def embed(
-        self, x: npt.NDArray[Any], out: npt.NDArray[np.uint8] | None = None
-    ) -> npt.NDArray[np.uint8]: ...
+        self,
+        x: Any,
+        out: Any = None,
+        threads: int = 1,
+        window: tuple[int | None, int | None, int | None, int | None] | None = None,
+        input: InputFormat | None = None,
+        output: OutputFormat | None = None,
+    ) -> Any: ...
     @property
     def kernel(self) -> str: ...
+
+class RowStream:
+    def __init__(
+        self,
+        embedder: Embedder,
+        width: int,
+        input: InputFormat | None = None,
+        output: OutputFormat | None = None,
+    ) -> None: ...
+    def push(self, rows: Any) -> Any: ...
+    def finish(self) -> Any: ...

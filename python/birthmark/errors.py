@@ -19,6 +19,10 @@ class InvalidArray(BirthmarkError):
     """An array has the wrong dtype, shape, strides or range, holds NaN or Inf, or is read-only."""
 
 
+class InvalidFormat(BirthmarkError):
+    """A picture format is unknown, or its parts do not go together."""
+
+
 class InvalidModel(BirthmarkError):
     """A model file is not ONNX, is not image-to-image, does not fit the picture, or yields NaN."""
 

@@ -48,6 +48,11 @@ std::uint32_t Crc32(std::span<const std::uint8_t> bytes) {
   return ~crc;
 }
 
+Bytes Written(const MarkFile& mark) {
+  const auto bytes = birthmark::WriteMarkFile(mark);
+  return Bytes(bytes.begin(), bytes.end());
+}
+
 void Append(Bytes& bytes, std::uint32_t value, int count) {
   for (int i = 0; i < count; ++i) bytes.push_back(static_cast<std::uint8_t>(value >> (8 * i)));
 }
@@ -90,7 +95,7 @@ MarkFile Example() {
 void ComesBackAsItWas() {
   CHECK(Crc32(std::span(reinterpret_cast<const std::uint8_t*>("123456789"), 9)) == 0xCBF43926);
   const MarkFile mark = Example();
-  const Bytes bytes = birthmark::WriteMarkFile(mark);
+  const Bytes bytes = Written(mark);
   CHECK(bytes.size() == kMarkFileBytes);
   CHECK(bytes == Expected(mark));
   MarkFile found;
@@ -100,7 +105,7 @@ void ComesBackAsItWas() {
 }
 
 void EveryChangeOfOneByteIsRefused() {
-  const Bytes bytes = birthmark::WriteMarkFile(Example());
+  const Bytes bytes = Written(Example());
   for (std::size_t at = 0; at < bytes.size(); ++at) {
     for (int change = 1; change < 256; ++change) {
       Bytes changed = bytes;
@@ -114,7 +119,7 @@ void EveryChangeOfOneByteIsRefused() {
 }
 
 void EveryOtherSizeIsRefused() {
-  const Bytes bytes = birthmark::WriteMarkFile(Example());
+  const Bytes bytes = Written(Example());
   for (std::size_t size = 0; size < bytes.size(); ++size) {
     CHECK(StatusOf(std::span(bytes).first(size)) != MarkFileStatus::kOk);
     if (size < 5) continue;
@@ -125,7 +130,7 @@ void EveryOtherSizeIsRefused() {
   CHECK(StatusOf(std::span(bytes).first(bytes.size() - 1)) == MarkFileStatus::kTruncated);
   for (std::size_t more : {1, 2, 4, 576}) {
     Bytes longer = bytes;
-    longer.resize(bytes.size() + more);
+    longer.insert(longer.end(), more, std::uint8_t{0});
     CHECK(StatusOf(longer) == MarkFileStatus::kTruncated);
     CHECK(StatusOf(Sealed(longer)) == MarkFileStatus::kTruncated);
   }
@@ -133,7 +138,7 @@ void EveryOtherSizeIsRefused() {
 
 // The header's numbers, each off by one or more, under a checksum that fits.
 void OtherContractsAreRefused() {
-  const Bytes bytes = birthmark::WriteMarkFile(Example());
+  const Bytes bytes = Written(Example());
   for (std::size_t at = 0; at < 12; ++at) {
     for (int change = 1; change < 256; ++change) {
       Bytes other = bytes;
