@@ -142,10 +142,12 @@ def test_a_real_model_publishes_what_the_embedder_publishes(
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_a_batch_over_several_threads(
-    runner: str, eval_photos: list[npt.NDArray[np.uint8]]
-) -> None:
-    x = np.concatenate([as_planes(p[:150, :201]) for p in eval_photos])
+@pytest.mark.parametrize("kind", ["a batch", "a high picture"])
+def test_several_threads(runner: str, kind: str, eval_photos: list[npt.NDArray[np.uint8]]) -> None:
+    if kind == "a batch":
+        x = np.concatenate([as_planes(p[:150, :201]) for p in eval_photos])
+    else:
+        x = as_planes(np.concatenate([p[:200, :90] for p in eval_photos[:4]]))
     data = graft(model_of(), MARK)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 3

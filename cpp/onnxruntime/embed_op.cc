@@ -9,6 +9,7 @@
 // over its functions.
 #include <onnxruntime_c_api.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -23,13 +24,16 @@
 namespace {
 
 using birthmark::Embedder;
+using birthmark::kMostSide;
 using birthmark::MarkFile;
 using birthmark::MarkFileStatus;
 using birthmark::Source;
+using birthmark::Status;
+using birthmark::Target;
+using birthmark::Window;
 
 constexpr std::uint32_t kApiVersion = 17;
 static_assert(ORT_API_VERSION >= kApiVersion, "headers of onnxruntime 1.17 or newer are needed");
-constexpr std::int64_t kMostPixels = 1 << 20;  // along one side
 
 // An error on its way out; the pointer is onnxruntime's to free.
 class Failure {
@@ -115,9 +119,9 @@ class EmbedNode {
     const Shape shape = ShapeOf(api_, input);
     const auto& [n, channels, height, width] = shape.side;
     if (shape.axes != 4 || channels != 3) Fail(api_, "the image is not [n, 3, h, w]");
-    if (height < 1 || height > kMostPixels || width < 1 || width > kMostPixels) {
-      Fail(api_, "a side of the image has " + std::to_string(height < 1 ? height : width) +
-                     " pixels: 1 to 1048576 are allowed");
+    if (std::min(height, width) < 1 || std::max(height, width) > kMostSide) {
+      Fail(api_, "the image has " + std::to_string(width) + " x " + std::to_string(height) +
+                     " pixels: 1 to 1048576 are allowed on a side");
     }
     // The C API has no read-only access before 1.22; nothing is written.
     void* data = nullptr;
@@ -128,38 +132,57 @@ class EmbedNode {
     void* out = nullptr;
     Check(api_.GetTensorMutableData(output, &out));
 
-    Batch batch = {&embedder_, static_cast<const float*>(data), static_cast<std::uint8_t*>(out),
-                   static_cast<int>(height), static_cast<int>(width)};
-    // A batch is shared out over the session's own threads.
-    if (n > 1) {
-      Check(api_.KernelContext_ParallelFor(context, &Batch::EmbedOne, static_cast<std::size_t>(n),
-                                           0, &batch));
-    } else if (n == 1) {
-      Batch::EmbedOne(&batch, 0);
+    Work work = {&embedder_,
+                 static_cast<const float*>(data),
+                 static_cast<std::uint8_t*>(out),
+                 static_cast<int>(height),
+                 static_cast<int>(width),
+                 std::clamp(static_cast<int>(height) / kStripeRows, 1, kMostStripes)};
+    const std::size_t parts = static_cast<std::size_t>(n) * static_cast<std::size_t>(work.stripes);
+    // Pictures and their stripes are shared out over the session's own threads.
+    if (parts > 1) {
+      Check(api_.KernelContext_ParallelFor(context, &Work::Part, parts, 0, &work));
+    } else if (parts == 1) {
+      Work::Part(&work, 0);
     }
-    if (!batch.finite) Fail(api_, "the image holds a value that is not finite (NaN or Inf)");
+    if (work.status != Status::kOk) Fail(api_, birthmark::Describe(work.status));
   }
 
  private:
-  struct Batch {
+  // How many threads a session has is not told, so a picture is cut into a few stripes, each high
+  // enough for the rows around it that are computed twice not to matter.
+  static constexpr int kStripeRows = 256, kMostStripes = 8;
+
+  struct Work {
     Embedder* embedder;
     const float* images;
     std::uint8_t* published;
-    int height, width;
-    std::atomic<bool> finite = true;
+    int height, width, stripes;
+    std::atomic<Status> status = Status::kOk;
 
-    static void EmbedOne(void* self, std::size_t i) {
-      Batch& batch = *static_cast<Batch*>(self);
-      const std::ptrdiff_t pixels = std::ptrdiff_t{batch.height} * batch.width;
-      const float* image = batch.images + static_cast<std::ptrdiff_t>(i) * 3 * pixels;
-      std::uint8_t* out = batch.published + static_cast<std::ptrdiff_t>(i) * 3 * pixels;
+    static void Part(void* self, std::size_t i) {
+      Work& work = *static_cast<Work*>(self);
+      const std::ptrdiff_t pixels = std::ptrdiff_t{work.height} * work.width;
+      const auto picture = static_cast<std::ptrdiff_t>(i) / work.stripes;
+      const auto stripe = static_cast<std::int64_t>(i) % work.stripes;
+      const Window window = {static_cast<int>(work.height * stripe / work.stripes),
+                             static_cast<int>(work.height * (stripe + 1) / work.stripes), 0,
+                             work.width};
+      const std::ptrdiff_t row_bytes = std::ptrdiff_t{3} * work.width;
+      const float* const image = work.images + picture * 3 * pixels;
+      std::uint8_t* const out =
+          work.published + picture * 3 * pixels + window.first_row * row_bytes;
       Source source;
-      for (int c = 0; c < 3; ++c) source.planes[c] = image + c * pixels;
-      source.row_stride = batch.width;
-      source.width = batch.width;
-      source.height = batch.height;
-      if (!batch.embedder->Embed(source, out, std::ptrdiff_t{3} * batch.width)) {
-        batch.finite = false;
+      Target target;
+      for (int c = 0; c < 3; ++c) {
+        source.channel[c] = {reinterpret_cast<const std::uint8_t*>(image + c * pixels),
+                             work.width * std::ptrdiff_t{sizeof(float)}, sizeof(float)};
+        target.plane[c] = {out + c, row_bytes, 3};
+      }
+      source.width = work.width;
+      source.height = work.height;
+      if (const Status found = work.embedder->Embed(source, target, window); found != Status::kOk) {
+        work.status = found;
       }
     }
   };
