@@ -25,7 +25,14 @@ import reference
 from birthmark import _core, cli
 from birthmark import graft as grafting
 from birthmark.embed import Embedder
-from birthmark.errors import CannotGraft, InvalidMarkFile, InvalidModel, MissingLibrary
+from birthmark.errors import (
+    CannotGraft,
+    InvalidFormat,
+    InvalidMarkFile,
+    InvalidModel,
+    MissingLibrary,
+)
+from birthmark.formats import Input, Range
 from birthmark.graft import graft, library_path
 from birthmark.mark import Mark
 from birthmark.models import ImageModel, as_planes
@@ -220,6 +227,31 @@ def test_a_quantised_model(
     (plain,) = run(open_model(quantised.read_bytes()), photos[4])
     (published,) = run(open_model(graft(quantised, MARK), runner), photos[4])
     np.testing.assert_array_equal(published[0], Embedder(MARK).embed(plain))
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize(("name", "scale"), [("unit", 1), ("signed", 2), ("byte", 255)])
+def test_a_range_after_a_convolution(
+    name: Range, scale: float, keep: bool, runner: str, eval_photos: list[npt.NDArray[np.uint8]]
+) -> None:
+    """onnxruntime would merge a product into a convolution before it, and round otherwise."""
+    weights = np.random.default_rng(3).normal(0, scale / 3, (3, 3, 1, 1)).astype(np.float32)
+    nodes = [
+        helper.make_node("Constant", [], ["k"], value=onnx.numpy_helper.from_array(weights)),
+        helper.make_node("Conv", ["x", "k"], ["y"]),
+    ]
+    data = model_of(nodes)
+    x = as_planes(eval_photos[1][:70, :83])
+    (plain,) = run(open_model(data), x)
+    published = run(open_model(graft(data, MARK, range=name, keep=keep), runner), x)[0]
+    expected_bytes = Embedder(MARK).embed(plain, input=Input(range=name))
+    np.testing.assert_array_equal(published[0], expected_bytes)
+
+
+def test_a_range_that_does_not_exist() -> None:
+    with pytest.raises(InvalidFormat, match="unit, signed, byte"):
+        graft(model_of(), MARK, range="hdr")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
@@ -467,6 +499,7 @@ def test_command_with_two_outputs(command: Callable[[str], tuple[int, str]]) -> 
         ("graft m.mark m.mark -o o.onnx", "not an ONNX"),
         ("graft m.onnx m.onnx -o o.onnx", "mark file"),
         ("graft m.onnx m.mark -o nowhere/o.onnx", "nowhere"),
+        ("graft m.onnx m.mark --range hdr -o o.onnx", "hdr"),
     ],
 )
 def test_command_refuses_in_one_line(

@@ -1,8 +1,9 @@
 // The operator ai.birthmark::Embed for onnxruntime: a shared library that a session registers.
 //
-//   input      image      float32 [n, 3, h, w], RGB in [0, 1]
-//   attribute  mark       uint8 [bytes], the content of a mark file
-//   output     published  uint8 [n, h, w, 3]
+//   input      image          float32 [n, 3, h, w], RGB
+//   attribute  mark           uint8 [bytes], the content of a mark file
+//   attributes scale, offset  float32: image * scale + offset is between 0 (black) and 1 (white)
+//   output     published      uint8 [n, h, w, 3]
 //
 // It asks for the API of onnxruntime 1.17, the oldest that has ParallelFor, whatever the headers'
 // version is, so that one binary serves every later version. Nothing is linked: onnxruntime hands
@@ -105,11 +106,20 @@ MarkFile ReadMark(const OrtApi& api, const OrtKernelInfo* info) {
   return mark;
 }
 
+float ReadFloat(const OrtApi& api, const OrtKernelInfo* info, const char* name) {
+  float value = 0;
+  Check(api.KernelInfoGetAttribute_float(info, name, &value));
+  return value;
+}
+
 // One node of a model: its mark, and the function table of the onnxruntime that runs it.
 class EmbedNode {
  public:
   EmbedNode(const OrtApi& api, const OrtKernelInfo* info)
-      : api_(api), embedder_(ReadMark(api, info), birthmark::BestIsa()) {}
+      : api_(api),
+        embedder_(ReadMark(api, info), birthmark::BestIsa()),
+        scale_(ReadFloat(api, info, "scale")),
+        offset_(ReadFloat(api, info, "offset")) {}
 
   const OrtApi& api() const { return api_; }
 
@@ -132,12 +142,15 @@ class EmbedNode {
     void* out = nullptr;
     Check(api_.GetTensorMutableData(output, &out));
 
-    Work work = {&embedder_,
-                 static_cast<const float*>(data),
-                 static_cast<std::uint8_t*>(out),
-                 static_cast<int>(height),
-                 static_cast<int>(width),
-                 std::clamp(static_cast<int>(height) / kStripeRows, 1, kMostStripes)};
+    Source source;
+    source.width = static_cast<int>(width);
+    source.height = static_cast<int>(height);
+    for (int c = 0; c < 3; ++c) {
+      source.scale[c] = scale_;
+      source.offset[c] = offset_;
+    }
+    Work work = {&embedder_, static_cast<const float*>(data), static_cast<std::uint8_t*>(out),
+                 source, std::clamp(source.height / kStripeRows, 1, kMostStripes)};
     const std::size_t parts = static_cast<std::size_t>(n) * static_cast<std::size_t>(work.stripes);
     // Pictures and their stripes are shared out over the session's own threads.
     if (parts > 1) {
@@ -157,30 +170,29 @@ class EmbedNode {
     Embedder* embedder;
     const float* images;
     std::uint8_t* published;
-    int height, width, stripes;
+    Source source;  // of any of the pictures: all but where its values are
+    int stripes;
     std::atomic<Status> status = Status::kOk;
 
     static void Part(void* self, std::size_t i) {
       Work& work = *static_cast<Work*>(self);
-      const std::ptrdiff_t pixels = std::ptrdiff_t{work.height} * work.width;
+      Source source = work.source;
+      const std::ptrdiff_t pixels = std::ptrdiff_t{source.height} * source.width;
+      const std::ptrdiff_t row_bytes = std::ptrdiff_t{3} * source.width;
       const auto picture = static_cast<std::ptrdiff_t>(i) / work.stripes;
       const auto stripe = static_cast<std::int64_t>(i) % work.stripes;
-      const Window window = {static_cast<int>(work.height * stripe / work.stripes),
-                             static_cast<int>(work.height * (stripe + 1) / work.stripes), 0,
-                             work.width};
-      const std::ptrdiff_t row_bytes = std::ptrdiff_t{3} * work.width;
+      const Window window = {static_cast<int>(source.height * stripe / work.stripes),
+                             static_cast<int>(source.height * (stripe + 1) / work.stripes), 0,
+                             source.width};
       const float* const image = work.images + picture * 3 * pixels;
       std::uint8_t* const out =
           work.published + picture * 3 * pixels + window.first_row * row_bytes;
-      Source source;
       Target target;
       for (int c = 0; c < 3; ++c) {
         source.channel[c] = {reinterpret_cast<const std::uint8_t*>(image + c * pixels),
-                             work.width * std::ptrdiff_t{sizeof(float)}, sizeof(float)};
+                             source.width * std::ptrdiff_t{sizeof(float)}, sizeof(float)};
         target.plane[c] = {out + c, row_bytes, 3};
       }
-      source.width = work.width;
-      source.height = work.height;
       if (const Status found = work.embedder->Embed(source, target, window); found != Status::kOk) {
         work.status = found;
       }
@@ -189,6 +201,7 @@ class EmbedNode {
 
   const OrtApi& api_;
   Embedder embedder_;
+  float scale_, offset_;
 };
 
 OrtCustomOp DescribeOp() {
