@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from birthmark import Embedder, Input, Mark, Output, _core
 from birthmark.errors import InvalidArray, InvalidFormat
 from dlpack import BFLOAT, Tensor, bfloat16, widened
 from reference import Bytes, Gains, Ints
+from test_embed_contract import between_guards
 from vectors.cases import GAIN_KINDS, KINDS, draw_gains, draw_picture, photo_gains
 
 KERNELS = _core.available_kernels()
@@ -385,6 +388,48 @@ def test_bad_tensor_is_refused(tensor: object, message: str) -> None:
         Embedder(None).embed(tensor)
 
 
+# --- Memory --------------------------------------------------------------------------------------
+
+
+def embed_between_guards() -> None:
+    """Runs in a process of its own: a byte read or written outside a picture ends it."""
+    rng = np.random.default_rng(5)
+    gains = draw_gains("typical", rng)
+    inputs: list[tuple[Array, Input]] = []
+    for height, width in [*((2, w) for w in range(1, 36)), (5, 97), (30, 961)]:
+        inputs += [
+            (rng.random((3, height, width)).astype(np.float16), Input()),
+            (rng.integers(0, 256, (height, width, 4), np.uint8), Input()),
+            (rng.integers(0, 256, (height, width, 3), np.uint8), Input(order="bgr")),
+            (rng.random((height, width, 3)).astype(np.float32), Input("hwc", range="signed")),
+            (
+                rng.integers(-9, 99, (1, height, width)).astype(np.int8),
+                Input(quantisation=(1e-2, 0)),
+            ),
+        ]
+    outputs = [Output("bgra"), Output("nv12"), Output("p010"), Output("rgb", "chw"), Output("grey")]
+    outputs.append(Output("rgba", "hwc", "float32"))
+    for i, (x, how) in enumerate(inputs):
+        output = outputs[i % len(outputs)]
+        for mark in (gains, None):
+            for one in embedders(mark):
+                expected = planes_of(one.embed(x, input=how, output=output))
+                for at_end in (False, True):
+                    planes = tuple(between_guards(np.zeros_like(p), at_end) for p in expected)
+                    out: Any = planes if len(planes) > 1 else planes[0]
+                    one.embed(between_guards(x, at_end), out, input=how, output=output)
+                    for ours, theirs in zip(planes, expected, strict=True):
+                        same(ours, theirs, (one.kernel, how, output))
+    print("nothing touched")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect is asked the Linux way")
+def test_nothing_outside_the_pictures_is_touched() -> None:
+    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "nothing touched\n"
+
+
 # --- Refusals ------------------------------------------------------------------------------------
 
 
@@ -501,3 +546,7 @@ def test_strides_beyond_the_address_space_are_refused() -> None:
     # A stride that leads nowhere does not matter.
     row = np.lib.stride_tricks.as_strided(np.zeros(24, np.uint8), (1, 8, 3), (1 << 61, 3, 1))
     assert not Embedder(None).embed(row).any()
+
+
+if __name__ == "__main__":
+    embed_between_guards()

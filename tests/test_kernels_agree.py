@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
@@ -114,12 +115,60 @@ def test_every_small_size(height: int, rng: np.random.Generator) -> None:
         agree(picture, draw_gains("typical", rng))
 
 
+# A mark that leaves the outer orbits alone takes a shorter way through the kernels: any set of
+# orbits, above all those on both sides of the places where the way changes.
+@given(
+    height=st.integers(1, 60),
+    width=st.integers(1, 75),
+    kept=st.one_of(
+        st.integers(0, len(reference.ORBITS)).map(range),
+        st.integers(0, len(reference.ORBITS) - 1).map(lambda o: [o]),
+        st.sets(st.integers(0, len(reference.ORBITS) - 1)),
+    ),
+    tone=st.none() | st.integers(0, reference.TONES - 1),
+    pixels=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_marks_with_some_orbits(
+    height: int,
+    width: int,
+    kept: Iterable[int],
+    tone: int | None,
+    pixels: bool,
+    seed: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    drawn = draw_gains("typical", rng)
+    gains = np.zeros_like(drawn)
+    tones = slice(None) if tone is None else tone
+    for orbit in kept:
+        gains[orbit, tones] = drawn[orbit, tones]
+    picture = draw_picture("noise", height, width, rng, pixels)
+    marked = reference.published(picture, gains)
+    for kernel in KERNELS:
+        same(embedder(gains, kernel).embed(picture), marked, kernel)
+
+
+@pytest.mark.parametrize("orbits", range(len(reference.ORBITS) + 1))
+def test_every_number_of_orbits_across_seams(orbits: int, rng: np.random.Generator) -> None:
+    gains = draw_gains("typical", rng)
+    gains[orbits:] = 0
+    if orbits:
+        gains[orbits - 1, :] = 0
+        gains[orbits - 1, rng.integers(reference.TONES)] = 900
+    for height, width in [(33, 990), (70, 41)]:
+        picture = draw_picture("noise", height, width, rng)
+        marked = reference.published(picture, gains)
+        for kernel in KERNELS:
+            same(embedder(gains, kernel).embed(picture), marked, kernel)
+
+
 # Kernels work in tiles and bands: sizes on both sides of the seams that they could have.
 @pytest.mark.parametrize(
     ("height", "width"),
     [
         (23, width)
-        for width in (255, 256, 257, 511, 512, 513, 543, 600, 639, 640, 641, 671, 1100, 1281)
+        for width in (255, 256, 257, 511, 512, 513, 600, 640, 928, 959, 960, 961, 991, 1100, 1921)
     ]
     + [(height, 19) for height in (59, 60, 61, 63, 64, 65, 119, 121, 127, 128, 129, 255, 257, 300)]
     + [(1, 1100), (2, 513), (1025, 1), (601, 3), (67, 513), (130, 530)],

@@ -25,6 +25,23 @@ inline constexpr int kGreyQ2 = 512;
 // An 8-bit value that stands for itself is a multiple of this.
 inline constexpr float kByteQuantum = 1.0f / 255.0f;
 
+// Step 1: the bits of a float16 as float32, exactly. Nothing here is a denormal float32, so no mode
+// of a processor can flush it.
+BM_INLINE float WidenHalf(std::uint16_t half) {
+  constexpr std::uint32_t kRebias = 112U << 23, kLeast = 113U << 23;
+  const std::uint32_t magnitude = static_cast<std::uint32_t>(half & 0x7fff) << 13;
+  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000) << 16;
+  const std::uint32_t exponent = magnitude & 0x0f800000;
+  std::uint32_t bits = magnitude + kRebias;
+  if (exponent == 0) {
+    const float value = __builtin_bit_cast(float, magnitude + kLeast);
+    bits = __builtin_bit_cast(std::uint32_t, value - __builtin_bit_cast(float, kLeast));
+  } else if (exponent == 0x0f800000) {
+    bits += kRebias;  // infinite, or no number
+  }
+  return __builtin_bit_cast(float, bits | sign);
+}
+
 // Step 5 to 8: the filters' reach, and the texture's normalisation.
 inline constexpr int kSmoothReach = 4;    // K9
 inline constexpr int kActivityReach = 7;  // K15

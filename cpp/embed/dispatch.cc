@@ -10,7 +10,7 @@ namespace {
 
 constexpr uint32_t Bit(int index) { return uint32_t{1} << index; }
 
-// Leaf 1, ECX. The first line is x86-64-v2, which v3 contains.
+// Leaf 1, ECX. The first two lines are x86-64-v2, the others come with v3.
 constexpr uint32_t kSse3 = Bit(0), kSsse3 = Bit(9), kCmpxchg16b = Bit(13), kSse41 = Bit(19),
                    kSse42 = Bit(20), kPopcnt = Bit(23);
 constexpr uint32_t kFma = Bit(12), kMovbe = Bit(22), kOsxsave = Bit(27), kAvx = Bit(28),
@@ -19,16 +19,19 @@ constexpr uint32_t kFma = Bit(12), kMovbe = Bit(22), kOsxsave = Bit(27), kAvx = 
 constexpr uint32_t kBmi1 = Bit(3), kAvx2 = Bit(5), kBmi2 = Bit(8);
 constexpr uint32_t kAvx512f = Bit(16), kAvx512dq = Bit(17), kAvx512cd = Bit(28),
                    kAvx512bw = Bit(30), kAvx512vl = Bit(31);
+// Leaf 7, ECX.
+constexpr uint32_t kAvx512Vnni = Bit(11);
 // Leaf 0x80000001, ECX.
 constexpr uint32_t kLahf = Bit(0), kLzcnt = Bit(5);
 // XCR0: register files that the operating system saves.
 constexpr uint64_t kXmm = Bit(1), kYmm = Bit(2);
 constexpr uint64_t kOpmask = Bit(5), kZmmLow16Upper = Bit(6), kZmmHigh16 = Bit(7);
 
-constexpr uint32_t kV3Leaf1 = kSse3 | kSsse3 | kCmpxchg16b | kSse41 | kSse42 | kPopcnt | kFma |
-                              kMovbe | kOsxsave | kAvx | kF16c;
+constexpr uint32_t kV2Leaf1 = kSse3 | kSsse3 | kCmpxchg16b | kSse41 | kSse42 | kPopcnt;
+constexpr uint32_t kV2Leaf80000001 = kLahf;
+constexpr uint32_t kV3Leaf1 = kFma | kMovbe | kOsxsave | kAvx | kF16c;
 constexpr uint32_t kV3Leaf7 = kBmi1 | kAvx2 | kBmi2;
-constexpr uint32_t kV3Leaf80000001 = kLahf | kLzcnt;
+constexpr uint32_t kV3Leaf80000001 = kLzcnt;
 constexpr uint64_t kV3Xcr0 = kXmm | kYmm;
 constexpr uint32_t kV4Leaf7 = kAvx512f | kAvx512dq | kAvx512cd | kAvx512bw | kAvx512vl;
 constexpr uint64_t kV4Xcr0 = kOpmask | kZmmLow16Upper | kZmmHigh16;
@@ -55,10 +58,14 @@ std::string_view IsaName(Isa isa) {
   switch (isa) {
     case Isa::kScalar:
       return "scalar";
+    case Isa::kSse4:
+      return "sse4";
     case Isa::kAvx2:
       return "avx2";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kAvx512Vnni:
+      return "avx512vnni";
     case Isa::kNeon:
       return "neon";
   }
@@ -81,15 +88,24 @@ X86Features ReadX86Features() {
   uint32_t edx = 0;
   // __get_cpuid* return 0, and leave the registers alone, where the leaf does not exist.
   if (__get_cpuid(1, &eax, &ebx, &ecx, &edx)) features.leaf1_ecx = ecx;
-  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) features.leaf7_ebx = ebx;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
+    features.leaf7_ebx = ebx;
+    features.leaf7_ecx = ecx;
+  }
   if (__get_cpuid(0x80000001U, &eax, &ebx, &ecx, &edx)) features.leaf80000001_ecx = ecx;
   if (HasAll(features.leaf1_ecx, kOsxsave)) features.xcr0 = ReadXcr0();
 #endif
   return features;
 }
 
+// Every x86-64 system saves the registers that this level uses.
+bool AllowsX86V2(const X86Features& features) {
+  return HasAll(features.leaf1_ecx, kV2Leaf1) && HasAll(features.leaf80000001_ecx, kV2Leaf80000001);
+}
+
 bool AllowsX86V3(const X86Features& features) {
-  return HasAll(features.leaf1_ecx, kV3Leaf1) && HasAll(features.leaf7_ebx, kV3Leaf7) &&
+  return AllowsX86V2(features) && HasAll(features.leaf1_ecx, kV3Leaf1) &&
+         HasAll(features.leaf7_ebx, kV3Leaf7) &&
          HasAll(features.leaf80000001_ecx, kV3Leaf80000001) && HasAll(features.xcr0, kV3Xcr0);
 }
 
@@ -98,10 +114,20 @@ bool AllowsX86V4(const X86Features& features) {
          HasAll(features.xcr0, kV4Xcr0);
 }
 
+bool AllowsX86V4Vnni(const X86Features& features) {
+  return AllowsX86V4(features) && HasAll(features.leaf7_ecx, kAvx512Vnni);
+}
+
 bool IsaIsBuilt(Isa isa) {
   switch (isa) {
     case Isa::kScalar:
       return true;
+    case Isa::kSse4:
+#ifdef BIRTHMARK_HAVE_SSE4
+      return true;
+#else
+      return false;
+#endif
     case Isa::kAvx2:
 #ifdef BIRTHMARK_HAVE_AVX2
       return true;
@@ -110,6 +136,12 @@ bool IsaIsBuilt(Isa isa) {
 #endif
     case Isa::kAvx512:
 #ifdef BIRTHMARK_HAVE_AVX512
+      return true;
+#else
+      return false;
+#endif
+    case Isa::kAvx512Vnni:
+#ifdef BIRTHMARK_HAVE_AVX512VNNI
       return true;
 #else
       return false;
@@ -130,10 +162,14 @@ bool IsaIsUsable(Isa isa) {
     case Isa::kScalar:
     case Isa::kNeon:  // part of every 64-bit Arm processor, and always saved
       return true;
+    case Isa::kSse4:
+      return AllowsX86V2(ReadX86Features());
     case Isa::kAvx2:
       return AllowsX86V3(ReadX86Features());
     case Isa::kAvx512:
       return AllowsX86V4(ReadX86Features());
+    case Isa::kAvx512Vnni:
+      return AllowsX86V4Vnni(ReadX86Features());
   }
   return false;
 }

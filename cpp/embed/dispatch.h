@@ -10,11 +10,12 @@
 namespace birthmark {
 
 // Plainest first; a later one is faster wherever it runs.
-enum class Isa { kScalar, kAvx2, kAvx512, kNeon };
+enum class Isa { kScalar, kSse4, kAvx2, kAvx512, kAvx512Vnni, kNeon };
 
-inline constexpr std::array kAllIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kNeon};
+inline constexpr std::array kAllIsas = {Isa::kScalar, Isa::kSse4,       Isa::kAvx2,
+                                        Isa::kAvx512, Isa::kAvx512Vnni, Isa::kNeon};
 
-// "scalar", "avx2", "avx512" or "neon".
+// "scalar", "sse4", "avx2", "avx512", "avx512vnni" or "neon".
 std::string_view IsaName(Isa isa);
 
 // The inverse of IsaName; nothing for any other name.
@@ -25,6 +26,7 @@ std::optional<Isa> IsaFromName(std::string_view name);
 struct X86Features {
   uint32_t leaf1_ecx = 0;
   uint32_t leaf7_ebx = 0;
+  uint32_t leaf7_ecx = 0;
   uint32_t leaf80000001_ecx = 0;
   uint64_t xcr0 = 0;  // 0 unless the operating system enabled XSAVE
 };
@@ -32,10 +34,13 @@ struct X86Features {
 // Reads them from the machine.
 X86Features ReadX86Features();
 
-// True when the registers allow kernels built for x86-64-v3 or x86-64-v4: every feature bit of that
+// True when the registers allow kernels built for x86-64-v2, v3 or v4: every feature bit of that
 // level, and an operating system that saves the wide registers.
+bool AllowsX86V2(const X86Features& features);
 bool AllowsX86V3(const X86Features& features);
 bool AllowsX86V4(const X86Features& features);
+// The same as V4, and the multiply-add of 16-bit pairs (AVX512_VNNI).
+bool AllowsX86V4Vnni(const X86Features& features);
 
 // Compiled into this library.
 bool IsaIsBuilt(Isa isa);

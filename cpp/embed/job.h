@@ -96,7 +96,7 @@ struct FieldsJob {
 };
 
 // Columns that are worked on at a time; wider pictures are cut into such tiles.
-inline constexpr int kTileWidth = 640;
+inline constexpr int kTileWidth = 960;
 // Free columns on both sides of a tile: the halo, and a whole vector that may run over.
 inline constexpr int kMargin = 64;
 static_assert(kHalo + 32 <= kMargin);

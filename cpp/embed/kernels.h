@@ -8,8 +8,10 @@
 namespace birthmark {
 
 extern const Kernel kScalarKernel;
+extern const Kernel kSse4Kernel;
 extern const Kernel kAvx2Kernel;
 extern const Kernel kAvx512Kernel;
+extern const Kernel kAvx512VnniKernel;
 extern const Kernel kNeonKernel;
 
 // The kernel for an instruction set; null when this build does not hold it.

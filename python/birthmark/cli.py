@@ -117,7 +117,8 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("inputs", nargs="+", metavar=what, help="picture files and folders")
         added.add_argument("-o", "--output", required=True, help="a new folder")
         added.add_argument(
-            "--kernel", help="scalar, avx2, avx512 or neon (all give the same bytes)"
+            "--kernel",
+            help="scalar, sse4, avx2, avx512, avx512vnni or neon (all give the same bytes)",
         )
 
     added = command("keygen", _keygen, "Make an owner's key.", "birthmark keygen -o owner.key")

@@ -36,8 +36,8 @@ class Embedder:
     Args:
         mark: the mark (:func:`birthmark.provision`) or the path of a mark file, or None to publish
             without one.
-        kernel: "scalar", "avx2", "avx512" or "neon"; by default the fastest that the processor and
-            the operating system allow. Every kernel gives the same bytes.
+        kernel: "scalar", "sse4", "avx2", "avx512", "avx512vnni" or "neon"; by default the fastest
+            that the processor and the operating system allow. Every kernel gives the same bytes.
 
     Raises:
         InvalidArray: no such kernel, or not on this machine.

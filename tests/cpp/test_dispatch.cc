@@ -16,7 +16,7 @@ void Check(bool condition, const char* what, int line) {
 }
 #define CHECK(condition) Check(condition, #condition, __LINE__)
 
-constexpr X86Features kEverything = {~0U, ~0U, ~0U, ~uint64_t{0}};
+constexpr X86Features kEverything = {~0U, ~0U, ~0U, ~0U, ~uint64_t{0}};
 
 void NamesAreTheirOwnInverse() {
   for (Isa isa : birthmark::kAllIsas) CHECK(birthmark::IsaFromName(birthmark::IsaName(isa)) == isa);
@@ -38,11 +38,16 @@ int CountDecisive(Word X86Features::* field, bool (*allows)(const X86Features&))
 }
 
 void EveryBitOfTheLevelIsAsked() {
+  using birthmark::AllowsX86V2;
   using birthmark::AllowsX86V3;
   using birthmark::AllowsX86V4;
-  CHECK(AllowsX86V3(kEverything));
-  CHECK(AllowsX86V4(kEverything));
-  CHECK(!AllowsX86V3({}));
+  using birthmark::AllowsX86V4Vnni;
+  CHECK(AllowsX86V4Vnni(kEverything));
+  CHECK(!AllowsX86V2({}));
+  CHECK(CountDecisive(&X86Features::leaf1_ecx, AllowsX86V2) == 6);
+  CHECK(CountDecisive(&X86Features::leaf7_ebx, AllowsX86V2) == 0);
+  CHECK(CountDecisive(&X86Features::leaf80000001_ecx, AllowsX86V2) == 1);
+  CHECK(CountDecisive(&X86Features::xcr0, AllowsX86V2) == 0);
   CHECK(CountDecisive(&X86Features::leaf1_ecx, AllowsX86V3) == 11);
   CHECK(CountDecisive(&X86Features::leaf7_ebx, AllowsX86V3) == 3);
   CHECK(CountDecisive(&X86Features::leaf80000001_ecx, AllowsX86V3) == 2);
@@ -51,6 +56,10 @@ void EveryBitOfTheLevelIsAsked() {
   CHECK(CountDecisive(&X86Features::leaf7_ebx, AllowsX86V4) == 8);
   CHECK(CountDecisive(&X86Features::leaf80000001_ecx, AllowsX86V4) == 2);
   CHECK(CountDecisive(&X86Features::xcr0, AllowsX86V4) == 5);
+  CHECK(CountDecisive(&X86Features::leaf7_ecx, AllowsX86V4) == 0);
+  CHECK(CountDecisive(&X86Features::leaf7_ecx, AllowsX86V4Vnni) == 1);
+  CHECK(CountDecisive(&X86Features::leaf7_ebx, AllowsX86V4Vnni) == 8);
+  CHECK(CountDecisive(&X86Features::xcr0, AllowsX86V4Vnni) == 5);
 }
 
 // A processor with AVX-512 under a system that saves only XMM, or only XMM and YMM.
@@ -71,8 +80,10 @@ void ThisMachineHasAKernel() {
   }
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
   // A second opinion. It may say less than we do, never more.
+  if (birthmark::IsaIsUsable(Isa::kSse4)) CHECK(__builtin_cpu_supports("sse4.1"));
   if (birthmark::IsaIsUsable(Isa::kAvx2)) CHECK(__builtin_cpu_supports("avx2"));
   if (birthmark::IsaIsUsable(Isa::kAvx512)) CHECK(__builtin_cpu_supports("avx512vl"));
+  if (birthmark::IsaIsUsable(Isa::kAvx512Vnni)) CHECK(__builtin_cpu_supports("avx512vnni"));
 #endif
 #if defined(__aarch64__)
   CHECK(birthmark::BestIsa() == Isa::kNeon);
@@ -87,7 +98,7 @@ int main() {
   TheOperatingSystemHasASay();
   ThisMachineHasAKernel();
   for (Isa isa : birthmark::kAllIsas) {
-    std::printf("%-7s built %d usable %d\n", birthmark::IsaName(isa).data(),
+    std::printf("%-10s built %d usable %d\n", birthmark::IsaName(isa).data(),
                 birthmark::IsaIsBuilt(isa), birthmark::IsaIsUsable(isa));
   }
   std::puts("dispatch: ok");

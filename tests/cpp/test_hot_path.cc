@@ -39,7 +39,11 @@ Function* Original(const char* name) {
 
 }  // namespace
 
-#if !defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__)
+// The sanitizer has such functions of its own.
+constexpr bool kCounting = false;
+#else
+constexpr bool kCounting = true;
 extern "C" {
 
 void* __libc_malloc(std::size_t);
@@ -149,7 +153,7 @@ birthmark::MarkFile ExampleMark() {
 
 void NothingIsAllocatedOrLocked(birthmark::Isa isa) {
   Embedder embedder(ExampleMark(), isa);
-  CHECK(allocations > 0 || std::getenv("ASAN_OPTIONS") != nullptr || allocated_bytes == 0);
+  CHECK(!kCounting || allocations > 0);
   const std::size_t allocated_before = allocations, locked_before = locks;
   const bool good = EmbedAll(embedder);
   CHECK(allocations == allocated_before);
