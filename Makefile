@@ -99,7 +99,7 @@ $(VENV)/stamp-package: $(VENV)/stamp-build $(VENV)/stamp-ort $(PACKAGE_FILES)
 
 $(VENV)/stamp-test: $(VENV)/stamp-venv pyproject.toml
 	@echo "== test tools"
-	@$(BIN)/python tools/requirements.py test serve > $(VENV)/test.txt
+	@$(BIN)/python tools/requirements.py test serve video > $(VENV)/test.txt
 	@$(PIP) install -r $(VENV)/test.txt
 	@touch $@
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 import subprocess
@@ -25,7 +26,14 @@ import reference
 from birthmark import _core, cli
 from birthmark import graft as grafting
 from birthmark.embed import Embedder
-from birthmark.errors import CannotGraft, InvalidMarkFile, InvalidModel, MissingLibrary
+from birthmark.errors import (
+    CannotGraft,
+    InvalidFormat,
+    InvalidMarkFile,
+    InvalidModel,
+    MissingLibrary,
+)
+from birthmark.formats import Input, Range
 from birthmark.graft import graft, library_path
 from birthmark.mark import Mark
 from birthmark.models import ImageModel, as_planes
@@ -81,6 +89,12 @@ def open_model(data: bytes, runner: str = "body") -> onnxruntime.InferenceSessio
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
+@functools.cache
+def marking_session(runner: str) -> onnxruntime.InferenceSession:
+    """A model that does nothing but put MARK on its input."""
+    return open_model(graft(model_of(), MARK), runner)
+
+
 def run(session: onnxruntime.InferenceSession, x: Planes) -> list[Any]:
     options = onnxruntime.RunOptions()
     options.log_severity_level = 4
@@ -92,6 +106,7 @@ def expected(x: Planes, gains: npt.NDArray[np.int16]) -> npt.NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
+@hypothesis.settings(max_examples=60)  # each opens a session of its own
 @hypothesis.given(
     height=st.integers(1, 40),
     width=st.integers(1, 40),
@@ -118,7 +133,7 @@ def test_any_picture_and_mark_gives_the_contract_s_bytes(
     )
 )
 def test_any_finite_float_gives_the_contract_s_bytes(runner: str, x: Planes) -> None:
-    (published,) = run(open_model(graft(model_of(), MARK), runner), x)
+    (published,) = run(marking_session(runner), x)
     np.testing.assert_array_equal(published, expected(x, GAINS), strict=True)
 
 
@@ -161,7 +176,7 @@ def test_several_threads(runner: str, kind: str, eval_photos: list[npt.NDArray[n
 def test_one_session_in_several_threads(
     runner: str, eval_photos: list[npt.NDArray[np.uint8]]
 ) -> None:
-    session = open_model(graft(model_of(), MARK), runner)
+    session = marking_session(runner)
     pictures = [as_planes(p[:60, :80]) for p in eval_photos]
     wrong: list[int] = []
 
@@ -223,6 +238,52 @@ def test_a_quantised_model(
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize(("name", "scale", "offset"), [("signed", 2, -1), ("byte", 255, 0)])
+def test_other_ranges(
+    name: Range,
+    scale: float,
+    offset: float,
+    runner: str,
+    eval_photos: list[npt.NDArray[np.uint8]],
+) -> None:
+    unit = as_planes(eval_photos[1][:70, :83])
+    x = np.asarray(unit * np.float32(scale) + np.float32(offset), np.float32)
+    (published,) = run(open_model(graft(model_of(), MARK, range=name), runner), x)
+    truth = Embedder(MARK).embed(x, input=Input(range=name))
+    np.testing.assert_array_equal(published[0], truth)
+    assert np.abs(truth.astype(int) - eval_photos[1][:70, :83]).max() <= 3
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_range_is_not_merged_into_a_convolution(keep: bool, runner: str) -> None:
+    """onnxruntime multiplies a convolution's weights by what follows, and that rounds otherwise.
+
+    Without a mark in the way, values around the ties between two grey levels show it.
+    """
+    weights = np.float32([100, 170, 233])
+    kernel = onnx.numpy_helper.from_array(np.diag(weights).reshape(3, 3, 1, 1))
+    nodes = [
+        helper.make_node("Constant", [], ["k"], value=kernel),
+        helper.make_node("Conv", ["x", "k"], ["y"]),
+    ]
+    ties = (64 * np.arange(255) + 31.5) / 16320 * 255
+    x = np.float32(ties / weights[:, None, None]) * np.float32(1 + 6e-8 * np.mgrid[-3:4, :1][0])
+    x = np.asarray(x[np.newaxis], np.float32)
+    zero = mark_from(draw_gains("zero", np.random.default_rng()))
+    (plain,) = run(open_model(model_of(nodes)), x)
+    data = graft(model_of(nodes), zero, range="byte", keep=keep)
+    published = run(open_model(data, runner), x)[0]
+    truth = Embedder(None).embed(plain, input=Input(range="byte"))
+    np.testing.assert_array_equal(published[0], truth)
+
+
+def test_a_range_that_does_not_exist() -> None:
+    with pytest.raises(InvalidFormat, match="unit, signed, byte"):
+        graft(model_of(), MARK, range="hdr")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
 @pytest.mark.parametrize("opset", [13, 15, 18, 21])
 def test_every_opset(opset: int, runner: str, rng: np.random.Generator) -> None:
     x = rng.random((1, 3, 23, 30), np.float32)
@@ -246,7 +307,7 @@ def test_without_graph_optimisation(runner: str, rng: np.random.Generator) -> No
 def test_a_value_that_is_not_finite_fails_the_run(runner: str, value: float) -> None:
     word = "not finite" if runner == "library" else "Gather"
     x = np.zeros((2, 3, 8, 9), np.float32)
-    session = open_model(graft(model_of(), MARK), runner)
+    session = marking_session(runner)
     run(session, x)
     x[1, 2, 7, 8] = value
     with pytest.raises(Exception, match=word):
@@ -467,6 +528,7 @@ def test_command_with_two_outputs(command: Callable[[str], tuple[int, str]]) -> 
         ("graft m.mark m.mark -o o.onnx", "not an ONNX"),
         ("graft m.onnx m.onnx -o o.onnx", "mark file"),
         ("graft m.onnx m.mark -o nowhere/o.onnx", "nowhere"),
+        ("graft m.onnx m.mark --range hdr -o o.onnx", "hdr"),
     ],
 )
 def test_command_refuses_in_one_line(

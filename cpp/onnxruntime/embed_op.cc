@@ -1,8 +1,9 @@
 // The operator ai.birthmark::Embed for onnxruntime: a shared library that a session registers.
 //
-//   input      image      float32 [n, 3, h, w], RGB in [0, 1]
-//   attribute  mark       uint8 [bytes], the content of a mark file
-//   output     published  uint8 [n, h, w, 3]
+//   input      image          float32 [n, 3, h, w], RGB
+//   attribute  mark           uint8 [bytes], the content of a mark file
+//   attributes scale, offset  float32: image * scale + offset is between 0 (black) and 1 (white)
+//   output     published      uint8 [n, h, w, 3]
 //
 // It asks for the API of onnxruntime 1.17, the oldest that has ParallelFor, whatever the headers'
 // version is, so that one binary serves every later version. Nothing is linked: onnxruntime hands
@@ -24,15 +25,16 @@
 namespace {
 
 using birthmark::Embedder;
+using birthmark::kMostSide;
 using birthmark::MarkFile;
 using birthmark::MarkFileStatus;
 using birthmark::Source;
 using birthmark::Status;
 using birthmark::Target;
+using birthmark::Window;
 
 constexpr std::uint32_t kApiVersion = 17;
 static_assert(ORT_API_VERSION >= kApiVersion, "headers of onnxruntime 1.17 or newer are needed");
-constexpr std::int64_t kMostSide = 1 << 20;
 
 // An error on its way out; the pointer is onnxruntime's to free.
 class Failure {
@@ -104,11 +106,20 @@ MarkFile ReadMark(const OrtApi& api, const OrtKernelInfo* info) {
   return mark;
 }
 
+float ReadFloat(const OrtApi& api, const OrtKernelInfo* info, const char* name) {
+  float value = 0;
+  Check(api.KernelInfoGetAttribute_float(info, name, &value));
+  return value;
+}
+
 // One node of a model: its mark, and the function table of the onnxruntime that runs it.
 class EmbedNode {
  public:
   EmbedNode(const OrtApi& api, const OrtKernelInfo* info)
-      : api_(api), embedder_(ReadMark(api, info), birthmark::BestIsa()) {}
+      : api_(api),
+        embedder_(ReadMark(api, info), birthmark::BestIsa()),
+        scale_(ReadFloat(api, info, "scale")),
+        offset_(ReadFloat(api, info, "offset")) {}
 
   const OrtApi& api() const { return api_; }
 
@@ -131,49 +142,66 @@ class EmbedNode {
     void* out = nullptr;
     Check(api_.GetTensorMutableData(output, &out));
 
-    Batch batch = {&embedder_, static_cast<const float*>(data), static_cast<std::uint8_t*>(out),
-                   static_cast<int>(height), static_cast<int>(width)};
-    // A batch is shared out over the session's own threads.
-    if (n > 1) {
-      Check(api_.KernelContext_ParallelFor(context, &Batch::EmbedOne, static_cast<std::size_t>(n),
-                                           0, &batch));
-    } else if (n == 1) {
-      Batch::EmbedOne(&batch, 0);
+    Source source;
+    source.width = static_cast<int>(width);
+    source.height = static_cast<int>(height);
+    for (int c = 0; c < 3; ++c) {
+      source.scale[c] = scale_;
+      source.offset[c] = offset_;
     }
-    if (const Status status = batch.status; status != Status::kOk) Fail(api_, Describe(status));
+    Work work = {&embedder_, static_cast<const float*>(data), static_cast<std::uint8_t*>(out),
+                 source, std::clamp(source.height / kStripeRows, 1, kMostStripes)};
+    const std::size_t parts = static_cast<std::size_t>(n) * static_cast<std::size_t>(work.stripes);
+    // Pictures and their stripes are shared out over the session's own threads.
+    if (parts > 1) {
+      Check(api_.KernelContext_ParallelFor(context, &Work::Part, parts, 0, &work));
+    } else if (parts == 1) {
+      Work::Part(&work, 0);
+    }
+    if (work.status != Status::kOk) Fail(api_, birthmark::Describe(work.status));
   }
 
  private:
-  struct Batch {
+  // How many threads a session has is not told, so a picture is cut into a few stripes, each high
+  // enough for the rows around it that are computed twice not to matter.
+  static constexpr int kStripeRows = 256, kMostStripes = 8;
+
+  struct Work {
     Embedder* embedder;
     const float* images;
     std::uint8_t* published;
-    int height, width;
+    Source source;  // of any of the pictures: all but where its values are
+    int stripes;
     std::atomic<Status> status = Status::kOk;
 
-    static void EmbedOne(void* self, std::size_t i) {
-      Batch& batch = *static_cast<Batch*>(self);
-      const std::ptrdiff_t pixels = std::ptrdiff_t{batch.height} * batch.width;
-      const float* image = batch.images + static_cast<std::ptrdiff_t>(i) * 3 * pixels;
-      std::uint8_t* out = batch.published + static_cast<std::ptrdiff_t>(i) * 3 * pixels;
-      constexpr std::ptrdiff_t kFloat = sizeof(float);
-      Source source;
+    static void Part(void* self, std::size_t i) {
+      Work& work = *static_cast<Work*>(self);
+      Source source = work.source;
+      const std::ptrdiff_t pixels = std::ptrdiff_t{source.height} * source.width;
+      const std::ptrdiff_t row_bytes = std::ptrdiff_t{3} * source.width;
+      const auto picture = static_cast<std::ptrdiff_t>(i) / work.stripes;
+      const auto stripe = static_cast<std::int64_t>(i) % work.stripes;
+      const Window window = {static_cast<int>(source.height * stripe / work.stripes),
+                             static_cast<int>(source.height * (stripe + 1) / work.stripes), 0,
+                             source.width};
+      const float* const image = work.images + picture * 3 * pixels;
+      std::uint8_t* const out =
+          work.published + picture * 3 * pixels + window.first_row * row_bytes;
       Target target;
       for (int c = 0; c < 3; ++c) {
         source.channel[c] = {reinterpret_cast<const std::uint8_t*>(image + c * pixels),
-                             batch.width * kFloat, kFloat};
-        target.plane[c] = {out + c, std::ptrdiff_t{3} * batch.width, 3};
+                             source.width * std::ptrdiff_t{sizeof(float)}, sizeof(float)};
+        target.plane[c] = {out + c, row_bytes, 3};
       }
-      source.width = batch.width;
-      source.height = batch.height;
-      const Status status =
-          batch.embedder->Embed(source, target, {0, batch.height, 0, batch.width});
-      if (status != Status::kOk) batch.status = status;
+      if (const Status found = work.embedder->Embed(source, target, window); found != Status::kOk) {
+        work.status = found;
+      }
     }
   };
 
   const OrtApi& api_;
   Embedder embedder_;
+  float scale_, offset_;
 };
 
 OrtCustomOp DescribeOp() {

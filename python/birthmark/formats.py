@@ -32,6 +32,16 @@ def _check_choice(name: str, value: object, choices: object) -> None:
         raise InvalidFormat(f"{name} is one of {', '.join(allowed)}, not {value!r}")
 
 
+def scale_and_offset(value_range: Range) -> tuple[float, float]:
+    """What a value of the range is multiplied by, and what is added then, to be in [0, 1].
+
+    Raises:
+        InvalidFormat: no such range.
+    """
+    _check_choice("range", value_range, Range)
+    return _RANGES[value_range]
+
+
 def _check_normalisation(mean: Triple | None, std: Triple | None, value_range: str) -> None:
     if mean is None and std is None:
         return

@@ -16,6 +16,7 @@ import numpy as np
 
 from birthmark.errors import CannotGraft, MissingLibrary
 from birthmark.files import StrPath
+from birthmark.formats import Range, scale_and_offset
 from birthmark.graft_body import DOMAIN, MIN_OPSET, OPERATOR, body
 from birthmark.mark import Mark
 from birthmark.models import open_session, parse_model, read_model
@@ -32,11 +33,12 @@ def graft(
     mark: Mark | StrPath,
     *,
     picture: str | None = None,
+    range: Range = "unit",
     keep: bool = False,
 ) -> bytes:
     """Append the mark to an ONNX model and return the new model's bytes.
 
-    The picture output, float32 (or float16, bfloat16) [n, 3, h, w] with RGB in [0, 1], is replaced
+    The picture output, float32 (or float16, bfloat16) [n, 3, h, w] RGB, is replaced
     by ``<its name>_marked``, uint8 [n, h, w, 3]. Other outputs and all inputs stay as they are. A
     run whose picture holds NaN or Inf fails.
 
@@ -45,16 +47,20 @@ def graft(
         mark: the mark or the path of a mark file. The grafted model holds it in the clear, so it
             belongs where the mark file belongs.
         picture: name of the output that is the picture; needed if the model has several.
+        range: of the picture's values: "unit" for [0, 1], "signed" for [-1, 1], "byte" for
+            [0, 255]. Whatever is outside is clamped.
         keep: keep the unmarked picture as an output too, last in order.
 
     Raises:
         InvalidModel: not an ONNX file, weights in external files, or onnxruntime does not load it.
         CannotGraft: already grafted; an opset older than 13; several outputs and no name, or no
             output of that name; an output that is not float [n, 3, h, w].
+        InvalidFormat: no such range.
         InvalidMarkFile: not a mark file, or one for another contract version.
     """
     import onnx
 
+    scale, offset = scale_and_offset(range)
     if not isinstance(mark, Mark):
         mark = Mark.load(mark)
     data, name = read_model(model)
@@ -74,7 +80,14 @@ def graft(
     content = onnx.numpy_helper.from_array(np.frombuffer(mark.data, np.uint8), "mark")
     graph.node.append(
         onnx.helper.make_node(
-            OPERATOR, [image], [marked], _unused("birthmark", taken), domain=DOMAIN, mark=content
+            OPERATOR,
+            [image],
+            [marked],
+            _unused("birthmark", taken),
+            domain=DOMAIN,
+            mark=content,
+            scale=scale,
+            offset=offset,
         )
     )
     published = onnx.helper.make_tensor_value_info(marked, onnx.TensorProto.UINT8, None)

@@ -37,9 +37,10 @@ _GAINS_END = _GAINS_BEGIN + 2 * _core.ORBITS * _core.TONES
 def body(opset: int) -> onnx.FunctionProto:
     """The operator as a model-local function of plain operators.
 
-    Input ``image``: float32 [n, 3, h, w], RGB in [0, 1]. Output ``published``: uint8 [n, h, w, 3].
-    Attribute ``mark``: the bytes of a mark file, uint8. NaN or Inf makes the run fail: it looks up
-    an index that does not exist.
+    Input ``image``: float32 [n, 3, h, w], RGB, where y * scale + offset is between 0 and 1. Output
+    ``published``: uint8 [n, h, w, 3]. Attributes: ``mark``, the bytes of a mark file, uint8;
+    ``scale`` and ``offset``, float32. NaN or Inf makes the run fail: it looks up an index that does
+    not exist.
 
     Args:
         opset: version of the plain operators, at least MIN_OPSET; the model's own.
@@ -62,7 +63,7 @@ def body(opset: int) -> onnx.FunctionProto:
         ["published"],
         b.nodes,
         [onnx.helper.make_opsetid("", opset)],
-        ["mark"],
+        ["mark", "scale", "offset"],
     )
 
 
@@ -85,6 +86,12 @@ class _Builder:
         import onnx
 
         return self.op("Constant", value=onnx.numpy_helper.from_array(np.array(values, dtype)))
+
+    def attribute(self, name: str, field: str, kind: int) -> str:
+        """Append a constant that is the operator's attribute of this name."""
+        value = self.op("Constant", result=f"attribute_{name}")
+        self.nodes[-1].attribute.add(name=field, ref_attr_name=name, type=kind)
+        return value
 
     def cast(self, value: str, dtype: npt.DTypeLike) -> str:
         """Append a change of type."""
@@ -116,10 +123,17 @@ class _Builder:
 
 def _load(b: _Builder, image: str) -> str:
     """Step 1: v_q6, float32 [n, 3, h, w]."""
-    # 0 * x sums to 0, or to NaN where a value is not finite; then there is no such half.
+    import onnx
+
+    # 0 * x sums to 0, or to NaN where a value is not finite; then there is no such half. That the
+    # image goes two ways also keeps onnxruntime from merging the scale into a convolution before
+    # it, which would round otherwise.
     not_finite = b.op("IsNaN", b.op("ReduceSum", b.mul(image, 0), keepdims=0))
     half = b.op("Gather", b.constant([0.5]), b.cast(not_finite, np.int64))
-    clamped = b.op("Min", b.op("Max", image, b.constant(0)), b.constant(1))
+    scale = b.attribute("scale", "value_float", onnx.AttributeProto.FLOAT)
+    offset = b.attribute("offset", "value_float", onnx.AttributeProto.FLOAT)
+    x = b.op("Add", b.op("Mul", image, scale), offset)
+    clamped = b.op("Min", b.op("Max", x, b.constant(0)), b.constant(1))
     return b.op("Floor", b.op("Add", b.mul(clamped, 16320), half))
 
 
@@ -179,10 +193,9 @@ def _gains(b: _Builder) -> str:
     """The mark file's gains divided by 2^15: float64 [tones, orbits]."""
     import onnx
 
-    # The node's value is the operator's attribute; from here on all is folded when the model loads.
-    b.op("Constant", result="mark_file")
-    b.nodes[-1].attribute.add(name="value", ref_attr_name="mark", type=onnx.AttributeProto.TENSOR)
-    numbers = b.cast("mark_file", np.float64)
+    # All of this is folded when the model loads.
+    mark = b.attribute("mark", "value", onnx.AttributeProto.TENSOR)
+    numbers = b.cast(mark, np.float64)
     part = b.op(
         "Slice",
         numbers,

@@ -147,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("mark_file", nargs="?", metavar="MARK", help="the mark file")
     added.add_argument("--mark", help="the mark file, as an option")
     added.add_argument("--picture", metavar="NAME", help="the output to mark, if there are several")
+    added.add_argument("--range", default="unit", help="of its values: unit, signed or byte")
     added.add_argument("--keep", action="store_true", help="keep the unmarked output as well")
     added.add_argument("-o", "--output", required=True, help="the new model (mode 0600)")
 
@@ -324,7 +325,9 @@ def _graft(options: argparse.Namespace) -> int:
         raise ValueError("give the mark file once, as MARK or with --mark")
     shared.new_file(options.output)
     mark = Mark.load(options.mark or options.mark_file)
-    model = graft(options.model, mark, picture=options.picture, keep=options.keep)
+    model = graft(
+        options.model, mark, picture=options.picture, range=options.range, keep=options.keep
+    )
     # It holds the mark in the clear, as the mark file does.
     write_atomically(options.output, model, mode=0o600)
     print(f"{options.output}: mark {mark.id}")
