@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from birthmark.embed import Embedder
     from birthmark.errors import BirthmarkError
     from birthmark.formats import Input, Output
+    from birthmark.geometry import Geometry, find_geometry
     from birthmark.keys import OwnerKey
     from birthmark.mark import Mark, provision
     from birthmark.models import ImageModel
@@ -32,6 +33,8 @@ _HOME = {
     "Embedder": "birthmark.embed",
     "Input": "birthmark.formats",
     "Output": "birthmark.formats",
+    "Geometry": "birthmark.geometry",
+    "find_geometry": "birthmark.geometry",
     "verify": "birthmark.verdict",
     "Verdict": "birthmark.verdict",
     "Decision": "birthmark.verdict",
@@ -49,6 +52,8 @@ __all__ = [
     "Embedder",
     "Input",
     "Output",
+    "Geometry",
+    "find_geometry",
     "verify",
     "Verdict",
     "Decision",

@@ -30,6 +30,7 @@ from birthmark.claim import Claim, code_version, to_time
 from birthmark.errors import BirthmarkError, InvalidClaim, InvalidTrial, InvalidVerdict
 from birthmark.extract import PictureStatistics, Pool, Regression, extractor_sha256
 from birthmark.files import StrPath, write_atomically
+from birthmark.geometry import Geometry
 from birthmark.keys import ClaimKey, OwnerKey
 from birthmark.tails import (
     log10_likelihood_ratio,
@@ -70,7 +71,8 @@ PROTOCOL = (
     "Statistics are summed over all pictures before anything is tested; equal pictures count once.",
     "The cosine test decides. Chips and decoys test the same in two other ways and must agree with"
     " it, or there is no verdict.",
-    "p is multiplied by the number of hypotheses tried (Bonferroni).",
+    "p is multiplied by the number of hypotheses tried (Bonferroni), each scale and angle that was"
+    " tried among them.",
     "A picture that once was an output of the owner's model carries the mark through any model:"
     " what a suspect is asked must be fresh. Each input is read for the mark itself, and one that"
     " carries it voids the test.",
@@ -121,6 +123,7 @@ _FORM: dict[str, Any] = {
     "queries_declared": int | None,
     "accused_took_part": bool,
     "asked": [str],
+    "geometry": get_type_hints(Geometry),
     "controls": [get_type_hints(Control)],
     "false_positive_rate": float,
     "tests": get_type_hints(Tests),
@@ -336,7 +339,7 @@ def _check_belongs(stated: dict[str, Any], claim: Claim, calibration: Calibratio
         "pictures": stated["pictures"] == len(evidence) > 0,
         "evidence": len({e["sha256"] for e in evidence}) == len(evidence),
         "false_positive_rate": 0 < stated["false_positive_rate"] <= 0.01,
-        "tests_counted": stated["tests_counted"] > 0,
+        "tests_counted": stated["tests_counted"] >= stated["geometry"]["tried"] > 0,
         "coordinates": tests["coordinates"] == n,
         "cosine": abs(tests["cosine"]) <= 1 + _TOLERANCE,
         "chips_matched": 0 <= tests["chips_matched"] <= n,
@@ -387,7 +390,8 @@ def _measured(
     if trial is None and stated["accused_took_part"]:
         raise InvalidVerdict("verdict.json: accused_took_part cannot be so")
     if not informed:
-        return Measured(pool, None, inputs, None, trial), estimate
+        geometry = Geometry(**stated["geometry"])
+        return Measured(pool, None, inputs, None, trial, geometry), estimate
     both = _array(members, "regression.npy", "<f8", (tones, orbits, orbits + 1))
     own = _array(members, "own.npy", "<i8", (1, tones, orbits + 1))[0]
     return Measured(pool, Regression(both[:, :, :-1], both[:, :, -1]), inputs, own, trial), estimate

@@ -39,6 +39,7 @@ from birthmark.claim import Claim, to_time
 from birthmark.errors import BirthmarkError, CouldNotJudge, InvalidModel, InvalidTrial
 from birthmark.extract import PictureStatistics, Pool, Regression, pixels_sha256
 from birthmark.files import StrPath
+from birthmark.geometry import Geometry
 from birthmark.keys import MarkKey, OwnerKey, check_customer
 from birthmark.mark import claimed_chips, coordinates, rotation
 from birthmark.models import ImageModel
@@ -133,6 +134,7 @@ class Measured:
         inputs: statistics of every input asked, in order; empty where no suspect was asked.
         own: pooled statistics of the owner's unmarked outputs; informed only.
         trial: what was declared before, if anything was.
+        geometry: what was undone to the suspect's pictures before they were measured.
     """
 
     pool: Pool
@@ -140,6 +142,7 @@ class Measured:
     inputs: tuple[PictureStatistics, ...] = ()
     own: Sums | None = None
     trial: Trial | None = None
+    geometry: Geometry | None = None
 
     @property
     def mode(self) -> str:
@@ -253,6 +256,7 @@ class Verdict:
             "queries_declared": trial.queries if trial else None,
             "accused_took_part": bool(trial and trial.accused_nonce),
             "asked": [entry.sha256 for entry in self.measured.inputs],
+            "geometry": dataclasses.asdict(self.measured.geometry or Geometry()),
             "controls": [dataclasses.asdict(c) for c in self.controls],
             "false_positive_rate": self.false_positive_rate,
             "tests": dataclasses.asdict(self.tests),
@@ -352,6 +356,7 @@ def verify(
     model: ImageModel | StrPath | None = None,
     trial: Trial | None = None,
     customer: str | None = None,
+    geometry: Geometry | None = None,
     tests_counted: int = 1,
     false_positive_rate: float | None = None,
     progress: Progress | None = None,
@@ -375,6 +380,8 @@ def verify(
         model: the owner's model.
         trial: what was declared before; it then chooses among ``inputs``, and says how many.
         customer: look for the mark of this customer instead of the claim's own.
+        geometry: undo this to the suspect's pictures first (:func:`birthmark.find_geometry`); all
+            that were tried to find it are counted. Blind only.
         tests_counted: how many hypotheses are tried on this suspect, this one included (another
             mode, other customers, an earlier look): p is multiplied by it.
         false_positive_rate: at most this often is an innocent suspect called MARKED; by default
@@ -394,6 +401,8 @@ def verify(
         raise ValueError(f"a false-positive rate is above 0 and at most .01: {false_positive_rate}")
     if tests_counted < 1:
         raise ValueError(f"at least one test is counted, not {tests_counted}")
+    if geometry is not None and model is not None:
+        raise ValueError("a geometry is undone in the blind test only")
     claim.check_date()
     mark_key = claim.mark_key(key)
     measured = measure(
@@ -404,6 +413,7 @@ def verify(
         inputs=inputs,
         model=model,
         trial=trial,
+        geometry=geometry,
         progress=progress,
     )
     return judge(
@@ -412,7 +422,7 @@ def verify(
         mark_key,
         false_positive_rate,
         customer=customer,
-        tests_counted=tests_counted,
+        tests_counted=tests_counted * (geometry.tried if geometry else 1),
     )
 
 
@@ -425,6 +435,7 @@ def measure(
     inputs: Pictures | None = None,
     model: ImageModel | StrPath | None = None,
     trial: Trial | None = None,
+    geometry: Geometry | None = None,
     progress: Progress | None = None,
 ) -> Measured:
     """Measure a suspect in one of the three ways of :func:`verify`.
@@ -441,7 +452,8 @@ def measure(
             raise InvalidTrial(
                 "a trial is about asking a suspect; pictures alone are not asked for"
             )
-        return Measured(_measure(_named(pictures or ()), progress))
+        pool = _measure(_named(pictures or ()), geometry, progress)
+        return Measured(pool, geometry=geometry)
     if inputs is None:
         raise ValueError("a suspect needs inputs to be asked")
     own, named = _claimed_model(model, claim), _named(inputs)
@@ -449,7 +461,7 @@ def measure(
         trial.check(claim)
         trial = trial.revealed(key)
         named = _chosen(trial, named, informed=own is not None)
-    return _query(_as_suspect(suspect), own, named, trial, progress)
+    return _query(_as_suspect(suspect), own, named, trial, geometry, progress)
 
 
 def judge(
@@ -580,18 +592,26 @@ def _load(picture: StrPath | Picture) -> Picture:
     return picture if isinstance(picture, np.ndarray) else read_picture(picture)
 
 
-def _measure(named: list[tuple[str, StrPath | Picture]], progress: Progress | None) -> Pool:
+def _measure(
+    named: list[tuple[str, StrPath | Picture]],
+    geometry: Geometry | None,
+    progress: Progress | None,
+) -> Pool:
     pool = Pool()
     for i, (name, picture) in enumerate(named):
         if progress:
             progress(i, len(named), name)
         try:
-            pool.add(name, _load(picture))
+            pool.add(name, _undone(_load(picture), geometry))
         except BirthmarkError as error:
             pool.rejected.append((name, _reason(error, picture)))
     if progress:
         progress(len(named), len(named), "measured")
     return pool
+
+
+def _undone(picture: Picture, geometry: Geometry | None) -> Picture:
+    return picture if geometry is None else geometry.undone(picture)
 
 
 def _reason(error: BirthmarkError, picture: StrPath | Picture) -> str:
@@ -633,6 +653,7 @@ def _query(
     own: ImageModel | None,
     named: list[tuple[str, StrPath | Picture]],
     trial: Trial | None,
+    geometry: Geometry | None,
     progress: Progress | None,
 ) -> Measured:
     """Ask the suspect (and the owner's model) and measure the answers, and the inputs too."""
@@ -650,7 +671,7 @@ def _query(
                 pool.rejected.append((name, "the same pixels as an earlier input; asked once"))
                 continue
             digest = inputs.pictures[-1].sha256
-            answer = suspect(question)
+            answer = _undone(suspect(question), geometry)
             before = len(pool.pictures)
             pool.add(name, answer, digest)
             if own is not None and regression is not None and len(pool.pictures) > before:
@@ -664,4 +685,4 @@ def _query(
             pool.rejected.append((name, _reason(error, picture)))
     if progress:
         progress(len(named), len(named), "asked")
-    return Measured(pool, regression, tuple(inputs.pictures), own_sums, trial)
+    return Measured(pool, regression, tuple(inputs.pictures), own_sums, trial, geometry)

@@ -23,6 +23,8 @@ from birthmark.model_calibration import calibrate_model, calibration_inputs
 from birthmark.progress import Progress
 
 if TYPE_CHECKING:
+    from birthmark.claim import Claim
+    from birthmark.geometry import Geometry
     from birthmark.keys import ClaimKey, OwnerKey
     from birthmark.pictures import Picture
     from birthmark.verdict import Verdict
@@ -178,6 +180,11 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_key_and_claim(added)
     shared.add_suspect(added)
     added.add_argument("--customer", metavar="NAME", help="look for this customer's mark")
+    added.add_argument(
+        "--search",
+        action="store_true",
+        help="find out how PICTUREs were rescaled or turned a little; every try counts",
+    )
     added.add_argument(
         "--tests-counted",
         type=shared.count,
@@ -367,6 +374,7 @@ def _verify(options: argparse.Namespace) -> int:
     claim = Claim.load(options.claim)
     trusted = shared.trust(options, claim)
     key = shared.load_key(options)
+    geometry = _geometry(options, claim, key) if options.search else None
     progress = Progress("measuring")
     verdict = verify(
         options.pictures or None,
@@ -374,6 +382,7 @@ def _verify(options: argparse.Namespace) -> int:
         key,
         **shared.suspect_arguments(options),
         customer=options.customer,
+        geometry=geometry,
         tests_counted=options.tests_counted,
         false_positive_rate=options.false_positive_rate,
         progress=progress,
@@ -395,6 +404,20 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if verdict.decision is Decision.MARKED else 1
 
 
+def _geometry(options: argparse.Namespace, claim: Claim, key: OwnerKey) -> Geometry:
+    from birthmark.geometry import find_geometry
+    from birthmark.pictures import gather_pictures, read_picture
+
+    if not options.pictures:
+        raise ValueError("--search is for PICTUREs; a suspect's own answers are not rescaled")
+    files = gather_pictures(options.pictures).files
+    some = files[:: max(1, len(files) // 6)][:6]
+    progress = Progress("searching")
+    geometry = find_geometry([read_picture(f) for f in some], claim, key, progress=progress)
+    progress.close()
+    return geometry
+
+
 def _print_verdict(verdict: Verdict) -> None:
     tests = verdict.tests
     payload = verdict.payload or "not readable"
@@ -407,6 +430,7 @@ def _print_verdict(verdict: Verdict) -> None:
         ("if date doubted", f"p = {shared.p_text(verdict.log10_p_if_date_doubted)}"),
         ("tests counted", str(verdict.tests_counted)),
         ("pictures", str(verdict.pictures)),
+        *_found(verdict.measured.geometry),
         ("chips", f"{tests.chips_matched} of {tests.coordinates}"),
         ("decoys as good", f"{tests.decoys_as_good} of {tests.decoys}"),
         ("payload", payload),
@@ -418,6 +442,12 @@ def _print_verdict(verdict: Verdict) -> None:
         print(f"{'control':>15}  {control.name}: p = {shared.p_text(control.log10_p)}")
     for name, reason in verdict.rejected:
         print(f"{'left out':>15}  {shared.printable(f'{name}: {reason}')}")
+
+
+def _found(geometry: Geometry | None) -> list[tuple[str, str]]:
+    if geometry is None:
+        return []
+    return [("geometry", f"scale {geometry.scale:.3f}, turned {geometry.degrees:.1f} degrees")]
 
 
 def _times(log10_ratio: float) -> str:
