@@ -120,7 +120,7 @@ def test_colluders_with_little_noise_are_all_named(customers: Customers, count: 
     for seed in range(10):
         rng = np.random.default_rng(seed)
         members = rng.choice(len(NAMES), count, replace=False).tolist()
-        found = customers.trace(mean_mark(customers, members) + 0.25 * noise(seed, n), RATE)
+        found = customers.trace(mean_mark(customers, members) + 0.2 * noise(seed, n), RATE)
         assert {one.customer for one in found.named} == {NAMES[i] for i in members}
 
 
