@@ -341,17 +341,8 @@ def test_doctor_says_what_is_here_and_what_is_wrong(
 COMMANDS = (
     *("keygen", "claim", "provision", "protect", "embed", "surrogate", "verify", "recheck"),
     *("rotate", "revoke", "backup", "restore", "repassphrase"),
-    *(
-        "stamp",
-        "claim-info",
-        "disclose",
-        "trace",
-        "declare",
-        "join",
-        "registry",
-        "report-stolen",
-        "serve",
-    ),
+    *("stamp", "claim-info", "disclose", "trace", "declare", "join"),
+    *("registry", "report-stolen", "serve", "doctor"),
 )
 
 
