@@ -342,17 +342,8 @@ COMMANDS = (
     *("keygen", "claim", "provision", "protect", "embed", "graft"),
     *("surrogate", "verify", "recheck"),
     *("rotate", "revoke", "backup", "restore", "repassphrase"),
-    *(
-        "stamp",
-        "claim-info",
-        "disclose",
-        "trace",
-        "declare",
-        "join",
-        "registry",
-        "report-stolen",
-        "serve",
-    ),
+    *("stamp", "claim-info", "disclose", "trace", "declare", "join"),
+    *("registry", "report-stolen", "serve", "doctor"),
 )
 
 
