@@ -23,7 +23,8 @@ trap 'rm -rf "$work"' EXIT
 download() { (cd "$work" && apt-get -qq "$@" download "$package") > "$work/log" 2>&1; }
 
 if ! download; then
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | grep -m1 '/debian/*$' || true)
+  mirror=$(apt-get update --print-uris 2>/dev/null |
+    sed -n "s#^'\(.*/debian\)/*/dists/.*#\1#p" | head -n1 || true)
   [ -n "$mirror" ] || fail "this system has no Debian mirror; set BIRTHMARK_ORT_INCLUDE by hand"
   keyring=/usr/share/keyrings/debian-archive-keyring.gpg
   echo "deb [signed-by=$keyring] $mirror $release main" > "$work/sources.list"

@@ -23,7 +23,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 echo "== Python $version for 64-bit Arm, unpacked"
-mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep -m1 '/debian/*$') || fail "no Debian mirror"
+mirror=$(apt-get update --print-uris 2>/dev/null |
+  sed -n "s#^'\(.*/debian\)/*/dists/.*#\1#p" | head -n1 || true)
+[ -n "$mirror" ] || fail "this system has no Debian mirror"
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main" \
   > "$work/sources.list"
