@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from scipy import stats
 
-from birthmark.calibration import Calibration
+from birthmark.calibration import COORDINATES, Calibration
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
 from birthmark.keys import OwnerKey
@@ -37,7 +37,7 @@ from birthmark.training.surrogates import steal
 from birthmark.verdict import measure
 
 RATE = 1e-3
-N = 96
+N = COORDINATES
 LEVELS = (-6.0, -9.0, -12.0, -17.3, -24.0, -32.0)
 MODEL = "models/espcn_x2.onnx"
 
