@@ -117,7 +117,7 @@ def test_the_smallest_p_of_a_search_is_as_it_should_be(customers: Customers) -> 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_colluders_with_little_noise_are_named(customers: Customers, count: int) -> None:
-    """One or two all of them; of three, whose marks are in each other's way, one at least mostly."""
+    """One or two all of them; of three, whose marks interfere, mostly one at least."""
     n = customers.directions.shape[1]
     found_somebody = 0
     for seed in range(10):
