@@ -34,7 +34,7 @@ from birthmark.progress import Progress
 from birthmark.report import write_report
 from birthmark.verdict import Verdict, verify
 
-STEPS = 3500
+STEPS = 5000
 CONVICTED_BELOW = -6.0
 INNOCENT_ABOVE = -3.0
 _TRAIN_DIVISORS = (2, 3)
