@@ -224,6 +224,8 @@ def _odds(verdict: Verdict) -> str:
     """Three figures: how likely chance is, how that may be pictured, and which way it weighs."""
     log10_p = verdict.log10_p
     chance = f"1 in {_large(-log10_p)}"
+    if log10_p < -6:
+        chance += f"&nbsp;({_raised(math.floor(-log10_p + 1e-9))})" if log10_p > -19 else ""
     if log10_p > -1:
         chance, why = f"{100 * 10**log10_p:.0f} in 100", "this is what chance alone gives, too"
     else:
@@ -328,6 +330,9 @@ def _curve(verdict: Verdict) -> str:
     first, last = verdict.curve[0], verdict.curve[-1]
     return _figure(
         svg,
+        "Line plot: the p-value falls as more pictures are pooled"
+        if last[1] < first[1]
+        else "Line plot: the p-value does not fall as more pictures are pooled",
         f"From {_power(first[1])} with one picture to {_power(last[1])} with all {last[0]}. The"
         " blind test, with the pictures pooled in the order given; the dashed lines are the"
         " decision's thresholds, corrected for the hypotheses counted.",
@@ -354,6 +359,8 @@ def _decoys(verdict: Verdict) -> str:
     ]
     return _figure(
         svg,
+        f"Histogram of the other keys' cosines around 0, and a line for the claimed key at"
+        f" {tests.cosine:.2f}",
         f"Bars: cosines of the same pictures with {DECOYS} other random keys; the curve is what"
         f" theory says of them. Line: the claimed key, at {tests.cosine:.2f}."
         f" {tests.decoys_as_good} of the others do as well.",
@@ -377,6 +384,7 @@ def _chips(agreement: FloatArray) -> str:
     ]
     return _figure(
         svg,
+        f"Bar plot of {n} chips by their agreement with the claim; {matched} are above zero",
         f"{matched} of {n} chips point the claim's way (bars above zero). The dashed line is what"
         " any other key gives: as many above as below. In units of an average chip; sorted.",
         _table(rows, "Agreement of each chip with the claim, best first", ("Chips", "Agreement")),
@@ -413,12 +421,13 @@ def _pictures(verdict: Verdict) -> str:
     ]
     table = _table(
         rows,
-        f"Each picture alone{_first_of(len(verdict.evidence))}",
+        f"Size and p of each picture{_first_of(len(verdict.evidence))}",
         ("Picture", "Size", "p alone", "SHA-256 begins"),
     )
     alone = sum(e.log10_p < -2 for e in verdict.evidence)
     text = f"{alone} of {len(verdict.evidence)} pictures reach p = 0.01 each by itself."
-    return (_figure(svg, text) if svg else f"<p>{text}</p>") + table
+    alt = "Histogram of the p-values of single pictures"
+    return (_figure(svg, alt, text) if svg else f"<p>{text}</p>") + table
 
 
 def _controls(verdict: Verdict) -> str:
@@ -546,9 +555,10 @@ def _repeat(verdict: Verdict, bundle: StrPath | None) -> str:
             " <code>ca.pem</code>.</p>"
         )
     return (
-        f"<p>Needed are the verdict's bundle {_escape(name)}, {whose}, and any machine with Python;"
-        " a network for the installation only.</p>"
-        f"<pre><code>pip install birthmark=={_escape(code_version())}\n{line}{roots}</code></pre>"
+        f"<p>Needed are the verdict's bundle {_escape(name)}, {whose}, and birthmark"
+        f" (this report was made by version {_escape(code_version())}) on any machine with Python;"
+        " no network.</p>"
+        f"<pre><code>{line}{roots}</code></pre>"
         f"{stamped}<p>That repeats every step but those that need the secret direction. These too,"
         " once the owner has disclosed this one claim's secret to the expert"
         " (<code>birthmark disclose</code>; the owner's other claims stay secret):</p>"
@@ -673,15 +683,21 @@ def _table(rows: Sequence[Sequence[str]], caption: str, head: Sequence[str] | No
         out.append(f"<thead><tr>{cells}</tr></thead>")
     out.append("<tbody>")
     for first, *rest in rows:
-        cells = "".join(f"<td>{_escape(cell)}</td>" for cell in rest)
-        out.append(f'<tr><th scope="row">{_escape(first)}</th>{cells}</tr>')
+        cells = "".join(f"<td{_long(cell)}>{_escape(cell)}</td>" for cell in rest)
+        out.append(f'<tr><th scope="row"{_long(first)}>{_escape(first)}</th>{cells}</tr>')
     out.append("</tbody></table></div>")
     return "".join(out)
 
 
-def _figure(svg: str, text: str, table: str = "") -> str:
+def _long(text: str) -> str:
+    """Hashes and paths may be broken anywhere; words and figures may not."""
+    return ' class="long"' if any(len(word) > 24 for word in text.split()) else ""
+
+
+def _figure(svg: str, alt: str, text: str, table: str = "") -> str:
     """A plot that says in words what it shows; its numbers are folded away beneath it."""
     if not svg:
         return f"<p>{_escape(text)}</p>{table}"
     numbers = f"<details><summary>The numbers</summary>{table}</details>" if table else ""
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{_escape(alt)}"', 1)
     return f"<figure>{svg}<figcaption>{_escape(text)}</figcaption></figure>{numbers}"

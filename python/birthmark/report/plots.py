@@ -170,7 +170,7 @@ def _power_of_ten(value: float, _position: int | None = None) -> str:
 def _svg(draw: Callable[[Axes], None], prefix: str) -> str:
     stream = io.StringIO()
     with _lock, matplotlib.rc_context(_SETTINGS):
-        figure = Figure(figsize=(6.0, 3.5), layout="constrained")
+        figure = Figure(figsize=(5.2, 3.2), layout="constrained")
         figure.patch.set_visible(False)
         axes = figure.add_subplot()
         axes.patch.set_visible(False)
@@ -197,4 +197,4 @@ def _for_page(svg: str, prefix: str) -> str:
     svg = re.sub(r'(xlink:)?href="#', f'href="#{prefix}-', svg).replace("url(#", f"url(#{prefix}-")
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
-    return svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1).strip()
+    return svg.strip()
