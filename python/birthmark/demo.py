@@ -126,6 +126,8 @@ def _whole_way(options: argparse.Namespace) -> int:
     write_report(
         blind,
         out / "report.html",
+        key=claim.mark_key(key),
+        bundle=out / "verdict.zip",
         examples=_examples(unmarked[0], published[0]),
         notes=[(r.who, f"{r.verdict.decision}, log10 p {r.verdict.log10_p:.1f}") for r in rows],
     )

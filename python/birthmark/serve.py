@@ -211,8 +211,9 @@ class _Handler(BaseHTTPRequestHandler):
                 page = resources.files("birthmark") / "data" / "verifier.html"
                 return "text/html; charset=utf-8", page.read_bytes()
             case ["case", name, "report"]:
-                verdict = self.server.verdict(self.server.case(name))
-                return "text/html; charset=utf-8", render(verdict).encode()
+                case = self.server.case(name)
+                report = render(self.server.verdict(case), key=case.key, bundle="verdict.zip")
+                return "text/html; charset=utf-8", report.encode()
             case ["case", name, "verdict.zip"]:
                 return "application/zip", self.server.bundle(self.server.case(name))
         raise _Refused(404, "no such page")

@@ -197,7 +197,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     shared.add_trust(added)
     shared.add_registry(added)
-    added.add_argument("--report", metavar="R.html", help="write a report for people")
+    added.add_argument(
+        "--report",
+        metavar="R.html",
+        help="write a report for people (plots: pip install 'birthmark[report]')",
+    )
     added.add_argument("--verdict", metavar="V.zip", help="write a bundle for recheck")
     added.add_argument("--json", action="store_true", help="print one JSON object")
     secret(added)
@@ -391,7 +395,9 @@ def _verify(options: argparse.Namespace) -> int:
     if options.verdict:
         verdict.save(options.verdict, key)
     if options.report:
-        write_report(verdict, options.report)
+        write_report(
+            verdict, options.report, key=claim.mark_key(key), bundle=options.verdict or None
+        )
     with shared.open_registry(options) as registry:
         if registry:
             registry.add_verdict(verdict, options.suspect or " ".join(options.pictures))
