@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from typing import Any
 
 from birthmark.cli import shared
 from birthmark.errors import MissingLibrary
@@ -36,7 +37,7 @@ def _completion(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace
     return run
 
 
-def _complete_files(parser: argparse.ArgumentParser, how: dict[str, str]) -> None:
+def _complete_files(parser: argparse.ArgumentParser, how: Any) -> None:
     """Have every argument that takes a text of no certain kind completed as a file's name."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
