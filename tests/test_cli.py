@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import stat
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -343,7 +345,7 @@ COMMANDS = (
     *("surrogate", "verify", "recheck"),
     *("rotate", "revoke", "backup", "restore", "repassphrase"),
     *("stamp", "claim-info", "disclose", "trace", "declare", "join"),
-    *("registry", "report-stolen", "serve", "doctor"),
+    *("registry", "report-stolen", "serve", "doctor", "completion"),
 )
 
 
@@ -353,3 +355,97 @@ def test_every_command_has_an_example(capsys: pytest.CaptureFixture[str]) -> Non
             cli.main([name, "--help"])
         assert stop.value.code == 0
         assert f"birthmark {name}" in capsys.readouterr().out.split("example:")[1]
+
+
+def test_every_command_is_listed_here() -> None:
+    assert set(commands(cli._parser())) == set(COMMANDS)
+
+
+def commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (action,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return dict(action.choices)
+
+
+def test_pictures_come_as_patterns_and_archives(work: Path, run) -> None:
+    with zipfile.ZipFile(work / "suspects.zip", "w") as archive:
+        for path in sorted((work / "published").iterdir()):
+            archive.write(path, f"../../{path.name}")
+        archive.writestr("readme.txt", "hello")
+    answers = [
+        json.loads(run(VERIFY + f"{given} --json")[1])
+        for given in ("published", "published/p?.png", "suspects.zip")
+    ]
+    assert {a["log10_p"] for a in answers} == {answers[0]["log10_p"]}
+    assert [r[0] for r in answers[2]["rejected"]] == ["suspects.zip: readme.txt"]
+    assert "readme.txt" in run(VERIFY + "suspects.zip")[1]
+    (work / "suspects.zip").unlink()
+
+
+def test_every_is_at_least_one(run) -> None:
+    refused(run(VERIFY + "photos --every 0"), "at least 1")
+    refused(run(VERIFY + "photos/x*"), "pattern")
+
+
+def test_json_of_commands_that_make_something(work: Path, run) -> None:
+    """One object on standard output and nothing else; it says what the line for people says."""
+    lines = {
+        "keygen -o json.key --history json.history": "public_key",
+        "provision --key owner.key --claim claim.json -o json.mark": "mark",
+        "embed --mark m.mark photos -o json-embedded": "pictures",
+        "rotate --key json.key --history json.history -o json2.key": "follows",
+        "revoke --key json2.key --history json.history --reason lost": "revoked",
+        "backup --key json.key --shares 3 --needed 2 -o json-shares": "needed",
+        "restore json-shares/1.txt json-shares/2.txt -o json3.key": "public_key",
+        "disclose --key owner.key --claim claim.json -o json-expert.key": "commitment",
+        "declare --key owner.key --claim claim.json --inputs photos --queries 2"
+        " -o json.trial": "queries",
+        "join json.trial -o json2.trial": "nonce",
+        "completion bash": "script",
+    }
+    for line, fact in lines.items():
+        code, out, error = run(f"{line} --json")
+        assert (code, error) == (0, ""), line
+        assert out.count("\n") == 1 and json.loads(out)[fact], line
+    for path in work.glob("json*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def test_every_command_has_json() -> None:
+    for name, parser in commands(cli._parser()).items():
+        assert "--json" in parser.format_help(), name
+
+
+def test_nothing_is_coloured_where_there_is_no_terminal(run) -> None:
+    for line in (VERIFY + "published", "doctor", VERIFY + "nowhere"):
+        _, out, error = run(line)
+        assert "\x1b" not in out + error, line
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["prot"], "protect"),
+        (["verify", "--fal"], "--false-positive-rate"),
+        (["verify", "--claim", "clai"], "claim.json"),
+        (["verify", "publi"], "published"),
+        (["completion", "z"], "zsh"),
+    ],
+)
+def test_bash_completes(work: Path, run, words: list[str], wanted: str) -> None:
+    code, script, _ = run("completion bash")
+    assert code == 0
+    before, word = (["birthmark", *words][-2], words[-1])
+    ask = (
+        f"COMP_WORDS=(birthmark {' '.join(words)}); COMP_CWORD={len(words)}\n"
+        f"function=$(complete -p birthmark | sed -E 's/.*-F (\\S+).*/\\1/')\n"
+        f'$function birthmark "{word}" "{before}"; echo "${{COMPREPLY[@]}}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script + ask], capture_output=True, text=True, check=True, cwd=work
+    )
+    assert done.stdout.split() == [wanted]
+
+
+def test_completion_without_its_library_is_one_line(run, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    refused(run("completion zsh"), "birthmark[completion]")

@@ -40,7 +40,7 @@ class CannotGraft(BirthmarkError):
 
 
 class MissingLibrary(BirthmarkError):
-    """A native library that is asked for by name is not in this build of the package."""
+    """A library that is asked for is not in this build of the package, or is not installed."""
 
 
 class InvalidMarkFile(BirthmarkError):

@@ -44,6 +44,7 @@ from birthmark.keys import MarkKey, OwnerKey, check_customer
 from birthmark.mark import claimed_chips, coordinates, rotation
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, read_picture
+from birthmark.suspects import SuspectPictures
 from birthmark.tails import (
     log10_likelihood_ratio,
     log10_p_of_chips,
@@ -347,7 +348,7 @@ def decide(
 
 
 def verify(
-    pictures: Pictures | None,
+    pictures: SuspectPictures | Pictures | None,
     claim: Claim,
     key: OwnerKey,
     *,
@@ -371,8 +372,9 @@ def verify(
       the suspect's answers differ from the model's. Stronger where the suspect is close to it.
 
     Args:
-        pictures: paths (files or folders) and uint8 RGB arrays [h, w, 3]. A picture that cannot be
-            read is named in the verdict and the rest goes on; duplicates count once.
+        pictures: paths (files, folders, patterns, videos, zip archives; see
+            :class:`birthmark.suspects.SuspectPictures`) and uint8 RGB arrays [h, w, 3]. A picture
+            that cannot be read is named in the verdict and the rest goes on; duplicates count once.
         claim: the owner's claim.
         key: the owner's key that signed it.
         suspect: an ONNX file, or a function from a uint8 picture to a uint8 picture.
@@ -427,7 +429,7 @@ def verify(
 
 
 def measure(
-    pictures: Pictures | None,
+    pictures: SuspectPictures | Pictures | None,
     claim: Claim,
     key: MarkKey,
     *,
@@ -452,7 +454,9 @@ def measure(
             raise InvalidTrial(
                 "a trial is about asking a suspect; pictures alone are not asked for"
             )
-        pool = _measure(_named(pictures or ()), geometry, progress)
+        if not isinstance(pictures, SuspectPictures):
+            pictures = SuspectPictures(pictures or ())
+        pool = _measure(pictures, geometry, progress)
         return Measured(pool, geometry=geometry)
     if inputs is None:
         raise ValueError("a suspect needs inputs to be asked")
@@ -593,20 +597,19 @@ def _load(picture: StrPath | Picture) -> Picture:
 
 
 def _measure(
-    named: list[tuple[str, StrPath | Picture]],
-    geometry: Geometry | None,
-    progress: Progress | None,
+    pictures: SuspectPictures, geometry: Geometry | None, progress: Progress | None
 ) -> Pool:
     pool = Pool()
-    for i, (name, picture) in enumerate(named):
+    total = pictures.count() if progress else 0
+    for i, picture in enumerate(pictures):
         if progress:
-            progress(i, len(named), name)
+            progress(i, max(i, total), picture.name)
         try:
-            pool.add(name, _undone(_load(picture), geometry))
+            pool.add(picture.name, _undone(picture.read(), geometry))
         except BirthmarkError as error:
-            pool.rejected.append((name, _reason(error, picture)))
+            pool.rejected.append((picture.name, str(error).removeprefix(f"{picture.name}: ")))
     if progress:
-        progress(len(named), len(named), "measured")
+        progress(1, 1, "measured")
     return pool
 
 

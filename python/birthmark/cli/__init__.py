@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from birthmark.cli import doctor, evidence, keys, shared
+from birthmark.cli import completion, doctor, evidence, keys, shared
 from birthmark.errors import BirthmarkError, InvalidPicture
 from birthmark.model_calibration import calibrate_model, calibration_inputs
 from birthmark.progress import Progress
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from birthmark.geometry import Geometry
     from birthmark.keys import ClaimKey, OwnerKey
     from birthmark.pictures import Picture
+    from birthmark.suspects import SuspectPictures
     from birthmark.verdict import Verdict
 
 
@@ -203,7 +204,6 @@ def _parser() -> argparse.ArgumentParser:
         help="write a report for people (plots: pip install 'birthmark[report]')",
     )
     added.add_argument("--verdict", metavar="V.zip", help="write a bundle for recheck")
-    added.add_argument("--json", action="store_true", help="print one JSON object")
     secret(added)
 
     added = command(
@@ -217,12 +217,12 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--key", help="the owner's key, to repeat the secret step too")
     added.add_argument("--claim-key", metavar="FILE", help="the same with what disclose wrote")
     shared.add_trust(added)
-    added.add_argument("--json", action="store_true", help="print one JSON object")
     secret(added)
 
     keys.add_commands(commands)
     evidence.add_commands(commands)
     doctor.add_commands(commands)
+    completion.add_commands(commands, parser)
     return parser
 
 
@@ -237,7 +237,14 @@ def _keygen(options: argparse.Namespace) -> int:
     key.save(options.output, shared.passphrase(options, twice=True))
     if options.history:
         KeyHistory.begin(key).save(options.history)
-    print(f"{options.output}: public key {key.public_key.hex()}")
+    public_key = key.public_key.hex()
+    shared.say(
+        options,
+        f"{options.output}: public key {public_key}",
+        output=options.output,
+        public_key=public_key,
+        history=options.history,
+    )
     return 0
 
 
@@ -262,7 +269,8 @@ def _claim(options: argparse.Namespace) -> int:
         claim.save(options.output)
         if registry:
             registry.add_claim(claim)
-    print(f"{options.output}: claim {claim.digest.hex()}")
+    digest = claim.digest.hex()
+    shared.say(options, f"{options.output}: claim {digest}", output=options.output, claim=digest)
     return 0
 
 
@@ -277,7 +285,13 @@ def _provision(options: argparse.Namespace) -> int:
         if registry:  # before the file: no mark may be out that nobody knows of
             registry.add_mark(claim, mark, options.customer)
         mark.save(options.output)
-    print(f"{options.output}: mark {mark.id}")
+    shared.say(
+        options,
+        f"{options.output}: mark {mark.id}",
+        output=options.output,
+        mark=mark.id,
+        customer=options.customer,
+    )
     return 0
 
 
@@ -323,7 +337,12 @@ def _publish(
             raise InvalidPicture(f"none of {len(files)} could be published: {reasons}")
     if failed:
         raise InvalidPicture(f"{done} of {len(files)} published; left out: {reasons}")
-    print(f"{options.output}: {len(files)} pictures published")
+    shared.say(
+        options,
+        f"{options.output}: {len(files)} pictures published",
+        output=options.output,
+        pictures=len(files),
+    )
     return 0
 
 
@@ -341,7 +360,7 @@ def _graft(options: argparse.Namespace) -> int:
     )
     # It holds the mark in the clear, as the mark file does.
     write_atomically(options.output, model, mode=0o600)
-    print(f"{options.output}: mark {mark.id}")
+    shared.say(options, f"{options.output}: mark {mark.id}", output=options.output, mark=mark.id)
     return 0
 
 
@@ -363,7 +382,13 @@ def _surrogate(options: argparse.Namespace) -> int:
     )
     progress.close()
     surrogate.save(options.output)
-    print(f"{options.output}: {options.student}, loss {surrogate.final_loss:.3g}")
+    shared.say(
+        options,
+        f"{options.output}: {options.student}, loss {surrogate.final_loss:.3g}",
+        output=options.output,
+        student=options.student,
+        loss=float(surrogate.final_loss),
+    )
     return 0
 
 
@@ -378,10 +403,11 @@ def _verify(options: argparse.Namespace) -> int:
     claim = Claim.load(options.claim)
     trusted = shared.trust(options, claim)
     key = shared.load_key(options)
-    geometry = _geometry(options, claim, key) if options.search else None
+    pictures = shared.suspect_pictures(options)
+    geometry = _geometry(pictures, claim, key) if options.search else None
     progress = Progress("measuring")
     verdict = verify(
-        options.pictures or None,
+        pictures,
         claim,
         key,
         **shared.suspect_arguments(options),
@@ -410,16 +436,13 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if verdict.decision is Decision.MARKED else 1
 
 
-def _geometry(options: argparse.Namespace, claim: Claim, key: OwnerKey) -> Geometry:
+def _geometry(pictures: SuspectPictures | None, claim: Claim, key: OwnerKey) -> Geometry:
     from birthmark.geometry import find_geometry
-    from birthmark.pictures import gather_pictures, read_picture
 
-    if not options.pictures:
+    if pictures is None:
         raise ValueError("--search is for PICTUREs; a suspect's own answers are not rescaled")
-    files = gather_pictures(options.pictures).files
-    some = files[:: max(1, len(files) // 6)][:6]
     progress = Progress("searching")
-    geometry = find_geometry([read_picture(f) for f in some], claim, key, progress=progress)
+    geometry = find_geometry(pictures.some(6), claim, key, progress=progress)
     progress.close()
     return geometry
 

@@ -19,14 +19,13 @@ _OPTIONAL = ("sqlalchemy", "alembic", "psycopg")
 
 def add_commands(commands: shared.Commands) -> None:
     """Add this module's command to the parser."""
-    added = commands.add(
+    commands.add(
         "doctor",
         _doctor,
         "Say which kernels, providers, models and packages are here, and try every kernel."
         " Exit code 0 if all is well, 1 if not.",
         "birthmark doctor",
     )
-    added.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -34,7 +34,6 @@ def add_commands(commands: shared.Commands) -> None:
     )
     added.add_argument("claim", metavar="CLAIM")
     shared.add_trust(added)
-    added.add_argument("--json", action="store_true", help="print one JSON object")
 
     added = commands.add(
         "disclose",
@@ -65,7 +64,6 @@ def add_commands(commands: shared.Commands) -> None:
     added.add_argument("--mark-file", help="a mark file that was found, instead of pictures")
     added.add_argument("--false-positive-rate", type=float, default=1e-6, metavar="P")
     added.add_argument("--verdict", metavar="V.zip", help="write a bundle for the first one named")
-    added.add_argument("--json", action="store_true", help="print one JSON object")
     shared.add_passphrase(added)
 
     added = commands.add(
@@ -88,7 +86,6 @@ def add_commands(commands: shared.Commands) -> None:
         "birthmark registry --registry marks.db",
     )
     shared.add_registry(added)
-    added.add_argument("--json", action="store_true", help="print one JSON object")
 
     added = commands.add(
         "report-stolen",
@@ -126,7 +123,7 @@ def add_commands(commands: shared.Commands) -> None:
 
 
 def _stamp(options: argparse.Namespace) -> int:
-    from birthmark.claim import Claim
+    from birthmark.claim import Claim, to_time
     from birthmark.stamp import request_stamp
 
     shared.new_file(options.output)
@@ -135,7 +132,13 @@ def _stamp(options: argparse.Namespace) -> int:
     stamped.save(options.output)
     said = stamped.stamp_read
     assert said is not None
-    print(f"{options.output}: stamped {said.time:%Y-%m-%d %H:%M:%S} UTC by {said.authority}")
+    shared.say(
+        options,
+        f"{options.output}: stamped {said.time:%Y-%m-%d %H:%M:%S} UTC by {said.authority}",
+        output=options.output,
+        stamped=to_time(said.time),
+        authority=said.authority,
+    )
     return 0
 
 
@@ -173,7 +176,13 @@ def _disclose(options: argparse.Namespace) -> int:
     shared.new_file(options.output)
     secret = Claim.load(options.claim).claim_key(shared.load_key(options))
     secret.save(options.output)
-    print(f"{options.output}: discloses the claim whose commitment is {secret.commitment.hex()}")
+    commitment = secret.commitment.hex()
+    shared.say(
+        options,
+        f"{options.output}: discloses the claim whose commitment is {commitment}",
+        output=options.output,
+        commitment=commitment,
+    )
     return 0
 
 
@@ -215,7 +224,7 @@ def _trace(options: argparse.Namespace) -> int:
     else:
         progress = Progress("measuring")
         measured = measure(
-            options.pictures or None,
+            shared.suspect_pictures(options),
             claim,
             mark_key,
             **shared.suspect_arguments(options),
@@ -261,7 +270,10 @@ def _serve(options: argparse.Namespace) -> int:
     from birthmark.serve import VerifierServer
 
     with VerifierServer(shared.load_key(options), options.host, options.port) as server:
-        print(f"{server.url}\nOpen this address in a browser; stop with Ctrl-C.", flush=True)
+        if options.json:
+            print(json.dumps({"url": server.url}), flush=True)
+        else:
+            print(f"{server.url}\nOpen this address in a browser; stop with Ctrl-C.", flush=True)
         server.serve_forever()
     return 0
 
@@ -305,7 +317,7 @@ def _report_stolen(options: argparse.Namespace) -> int:
         if registry is None:
             raise ValueError("--registry is needed")
         registry.report_stolen(options.mark, options.note)
-    print(f"{options.mark}: recorded as stolen")
+    shared.say(options, f"{options.mark}: recorded as stolen", mark=options.mark, note=options.note)
     return 0
 
 
@@ -327,7 +339,13 @@ def _declare(options: argparse.Namespace) -> int:
         informed=options.informed,
     )
     trial.save(options.output)
-    print(f"{options.output}: {trial.queries} of {len(trial.inputs)} inputs will be asked")
+    shared.say(
+        options,
+        f"{options.output}: {trial.queries} of {len(trial.inputs)} inputs will be asked",
+        output=options.output,
+        queries=trial.queries,
+        inputs=len(trial.inputs),
+    )
     return 0
 
 
@@ -340,5 +358,10 @@ def _join(options: argparse.Namespace) -> int:
     except ValueError:
         raise InvalidTrial("--nonce: not hex digits") from None
     Trial.load(options.trial).joined(nonce).save(options.output)
-    print(f"{options.output}: joined with the nonce {nonce.hex()}; keep it, to compare")
+    shared.say(
+        options,
+        f"{options.output}: joined with the nonce {nonce.hex()}; keep it, to compare",
+        output=options.output,
+        nonce=nonce.hex(),
+    )
     return 0

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from birthmark.cli import shared
+
+if TYPE_CHECKING:
+    from birthmark.keys import OwnerKey
 
 
 def add_commands(commands: shared.Commands) -> None:
@@ -78,7 +82,13 @@ def _rotate(options: argparse.Namespace) -> int:
     followed = history.followed(old, new)
     new.save(options.output, passphrase)
     followed.save(options.history)
-    print(f"{options.output}: public key {new.public_key.hex()}, follows {old.public_key.hex()}")
+    shared.say(
+        options,
+        f"{options.output}: public key {new.public_key.hex()}, follows {old.public_key.hex()}",
+        output=options.output,
+        public_key=new.public_key.hex(),
+        follows=old.public_key.hex(),
+    )
     return 0
 
 
@@ -88,7 +98,12 @@ def _revoke(options: argparse.Namespace) -> int:
     history = KeyHistory.load(options.history)
     key = shared.load_key(options)
     history.revoked(key, options.reason).save(options.history)
-    print(f"{options.history}: public key {key.public_key.hex()} is revoked")
+    shared.say(
+        options,
+        f"{options.history}: public key {key.public_key.hex()} is revoked",
+        history=options.history,
+        revoked=key.public_key.hex(),
+    )
     return 0
 
 
@@ -101,9 +116,13 @@ def _backup(options: argparse.Namespace) -> int:
         folder.chmod(0o700)
         for i, line in enumerate(lines, 1):
             write_atomically(folder / f"{i}.txt", line.encode() + b"\n", mode=0o600)
-    print(
+    shared.say(
+        options,
         f"{options.output}: {options.shares} shares, {options.needed} of them restore the key;"
-        " keep them in different places"
+        " keep them in different places",
+        output=options.output,
+        shares=options.shares,
+        needed=options.needed,
     )
     return 0
 
@@ -119,7 +138,7 @@ def _restore(options: argparse.Namespace) -> int:
         raise InvalidShares("a file holds something else than a share") from None
     key = OwnerKey.join(lines)
     key.save(options.output, shared.passphrase(options, twice=True))
-    print(f"{options.output}: public key {key.public_key.hex()}")
+    _say_key(options, key)
     return 0
 
 
@@ -127,5 +146,15 @@ def _repassphrase(options: argparse.Namespace) -> int:
     shared.new_file(options.output)
     key = shared.load_key(options)
     key.save(options.output, shared.new_passphrase(options))
-    print(f"{options.output}: public key {key.public_key.hex()}")
+    _say_key(options, key)
     return 0
+
+
+def _say_key(options: argparse.Namespace, key: OwnerKey) -> None:
+    public_key = key.public_key.hex()
+    shared.say(
+        options,
+        f"{options.output}: public key {public_key}",
+        output=options.output,
+        public_key=public_key,
+    )

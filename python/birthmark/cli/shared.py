@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import getpass
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from birthmark.errors import OutputExists, WrongPassphrase
+from birthmark.suspects import EVERY, SuspectPictures
 
 if TYPE_CHECKING:
     from birthmark.claim import Claim
@@ -32,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Commands:
-    """The commands of a parser; each has a line of help and an example."""
+    """The commands of a parser; each has a line of help, an example and ``--json``."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -48,6 +50,7 @@ class Commands:
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        added.add_argument("--json", action="store_true", help="print one JSON object")
         added.set_defaults(run=run)
         return added
 
@@ -91,7 +94,19 @@ def add_threads(added: argparse.ArgumentParser, default: int = 0) -> None:
 
 def add_suspect(added: argparse.ArgumentParser) -> None:
     """Add the ways to say who is suspected: pictures, or a model and inputs to ask it."""
-    added.add_argument("pictures", nargs="*", metavar="PICTURE", help="picture files and folders")
+    added.add_argument(
+        "pictures",
+        nargs="*",
+        metavar="PICTURE",
+        help="picture files, folders, quoted patterns, videos and zip archives",
+    )
+    added.add_argument(
+        "--every",
+        type=count,
+        default=EVERY,
+        metavar="N",
+        help=f"of a video, take one frame in N (default {EVERY})",
+    )
     added.add_argument("--suspect", help="a suspect ONNX model, to be asked")
     added.add_argument("--inputs", help="folder of inputs to ask it")
     added.add_argument("--model", help="the owner's model: the informed test")
@@ -107,6 +122,11 @@ def check_suspect(options: argparse.Namespace) -> None:
         raise ValueError("give either PICTURE, or --suspect and --inputs")
     if not options.suspect and (options.inputs or options.model or options.trial):
         raise ValueError("--inputs, --model and --trial go with --suspect")
+
+
+def suspect_pictures(options: argparse.Namespace) -> SuspectPictures | None:
+    """The PICTUREs of :func:`add_suspect`, or None where a suspect is asked."""
+    return SuspectPictures(options.pictures, every=options.every) if options.pictures else None
 
 
 def suspect_arguments(options: argparse.Namespace) -> dict[str, Any]:
@@ -240,6 +260,11 @@ def load_key(options: argparse.Namespace) -> OwnerKey:
     from birthmark.keys import OwnerKey
 
     return OwnerKey.load(options.key, passphrase(options))
+
+
+def say(options: argparse.Namespace, line: str, **facts: Any) -> None:
+    """Print what was done: a line for people, or the facts as one JSON object."""
+    print(json.dumps(facts) if options.json else printable(line))
 
 
 def printable(text: str) -> str:
