@@ -231,11 +231,11 @@ def _odds(verdict: Verdict) -> str:
     else:
         why = "so often would chance alone give as much, had their maker never seen marked outputs"
     heads = math.floor(-log10_p / math.log10(2))
-    coin = f"heads {heads} times in a row" if heads >= 2 else "an everyday event"
+    coin = f"heads {heads} times in a row" if heads >= 5 else "an everyday event"
     support = _support(verdict.log10_likelihood_ratio)
     items = [
         (chance, why),
-        (coin, "a fair coin does that as rarely" if heads >= 2 else "nothing to be surprised at"),
+        (coin, "a fair coin does that as rarely" if heads >= 5 else "nothing to be surprised at"),
         (
             support,
             "for the owner's account against the other: the finding alone, without"
@@ -517,8 +517,8 @@ def _parameters(verdict: Verdict, notes: Sequence[tuple[str, str]]) -> str:
         ("False-positive rate asked for", f"{verdict.false_positive_rate:g}"),
         ("UNMARKED above p of", f"{10.0**claim.log10_unmarked_above:g}"),
         (
-            "β: strength of the mark in these pictures, in that of a published one",
-            f"{beta:.2f} (as estimated; the estimate is drawn towards 0)",
+            "β: the mark's strength here, in that of a published one",
+            f"{beta:.2f} (too low: weights and, if informed, local means take from it)",
         ),
         ("Coordinates", str(tests.coordinates)),
         ("Payload", f"{claim.payload_length_bits} bits: {payload_hex(claim.payload)}"),
