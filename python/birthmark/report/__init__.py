@@ -158,6 +158,7 @@ def _by_degree(estimate: FloatArray, key: MarkKey, claim: Claim) -> list[_Degree
     """The cosine test within the coordinates of each degree of the tone.
 
     Each is exact, as the whole is: a part of a uniform direction has a uniform direction.
+    These few cosines, rounded, say as much of the direction as so many verdicts would.
     """
     names = ("alike in all tones", "from dark to light", "middle tones against both ends", "cubic")
     direction = coordinates(key, claim, len(estimate))
@@ -416,7 +417,7 @@ def _pictures(verdict: Verdict) -> str:
 
         svg = plots.pictures_alone([e.log10_p for e in verdict.evidence])
     rows = [
-        (e.name, f"{e.width_px} × {e.height_px}", _power(e.log10_p), e.sha256[:16])
+        (e.name, f"{e.width_px}\u00a0×\u00a0{e.height_px}", _power(e.log10_p), e.sha256[:16])
         for e in verdict.evidence[:_MOST_ROWS]
     ]
     table = _table(
