@@ -94,7 +94,10 @@ def test_verify_prints_json_and_writes_what_was_asked(work: Path, run) -> None:
     assert keys <= set(answer)
     assert answer["pictures"] == 4
     assert code == (0 if answer["decision"] == "MARKED" else 1)
-    assert (work / "r.html").read_text().startswith("<!doctype html>")
+    report = (work / "r.html").read_text()
+    assert report.startswith("<!doctype html>")
+    assert "<code>birthmark recheck v.zip</code>" in report
+    assert report.count("<img ") == 3 and "p2.png" in report
     code, out, _ = run("recheck v.zip --json")
     assert code == 0
     assert json.loads(out)["decision"] == answer["decision"]

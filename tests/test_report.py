@@ -1,20 +1,29 @@
-"""The report: well-formed, self-contained, and safe against hostile names."""
+"""The report: well-formed, self-contained, safe against hostile names, and fit for a browser."""
 
 from __future__ import annotations
 
 import dataclasses
 import html
+import importlib.util
+import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from birthmark.claim import Claim
-from birthmark.report import render, write_report
-from birthmark.verdict import Verdict, verify
+from birthmark.geometry import Geometry
+from birthmark.mark import coordinates
+from birthmark.report import chip_agreement, render, write_report
+from birthmark.verdict import Decision, Measured, Verdict, verify
 
+CHROMIUM = Path("/usr/bin/chromium")
 VOID = {"meta", "img", "br"}
 
 
@@ -26,15 +35,21 @@ class Checker(HTMLParser):
         self.open: list[str] = []
         self.tags: list[str] = []
         self.fetched: list[str] = []
+        self.ids: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.fetched += [v or "" for k, v in attrs if k in ("src", "href", "data", "srcset")]
+        self.note(tag, attrs)
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.note(tag, attrs)
+
+    def note(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.ids += [v or "" for k, v in attrs if k == "id"]
+        names = ("src", "href", "xlink:href", "data", "srcset")
+        self.fetched += [v or "" for k, v in attrs if k in names]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -46,34 +61,152 @@ def verdict(session_claim, published) -> Verdict:
     return verify(published.marked, claim, key)
 
 
-def test_is_one_well_formed_file(verdict: Verdict, tmp_path: Path) -> None:
-    picture = np.full((16, 16, 3), 7, np.uint8)
-    write_report(verdict, tmp_path / "r.html", examples=[("host", picture)])
-    text = (tmp_path / "r.html").read_text()
+@pytest.fixture(scope="module")
+def mark_key(session_claim) -> Any:
+    key, claim, _ = session_claim
+    return claim.mark_key(key)
+
+
+def checked(text: str) -> Checker:
+    """A report's tags and addresses, after checking that it is whole and asks for nothing."""
     checker = Checker()
     checker.feed(text)
     checker.close()
     assert checker.open == []
     assert "script" not in checker.tags
-    assert all(url.startswith("data:image/png") for url in checker.fetched)
-    assert not re.search(r"https?://|url\(|@import", text)
-    assert checker.tags.count("svg") == 2
-    assert checker.tags.count("caption") >= 4
+    outside = [u for u in checker.fetched if not u.startswith(("#", "data:image/png;base64,"))]
+    assert outside == []
+    assert not re.search(r"https?://|url\((?!#)|@import", text)
+    assert len(checker.ids) == len(set(checker.ids))
+    inside = {u[1:] for u in checker.fetched if u.startswith("#")}
+    inside |= set(re.findall(r"url\(#([^)]*)\)", text))
+    assert inside <= set(checker.ids), "a link leads nowhere"
+    return checker
+
+
+def test_is_one_well_formed_file(verdict: Verdict, mark_key, tmp_path: Path) -> None:
+    picture = np.full((16, 16, 3), 7, np.uint8)
+    write_report(verdict, tmp_path / "r.html", key=mark_key, examples=[("host", picture)])
+    text = (tmp_path / "r.html").read_text()
+    checker = checked(text)
+    assert checker.tags.count("svg") == 4
+    assert checker.tags.count("caption") >= 8
     assert len(text) < 3_000_000
 
 
-def test_first_screen_speaks_plainly(verdict: Verdict) -> None:
+def test_first_page_speaks_plainly(verdict: Verdict) -> None:
     text = render(verdict)
-    assert "carry the mark that Owner puts on the outputs of espcn_x2" in text
-    assert "once in 10<sup>" in text
+    first = text[: text.index("For the expert")]
+    assert "carry the mark that Owner puts on the outputs of espcn_x2" in first
+    assert "1 in " in first and "a fair coin does that as rarely" in first
+    assert "time stamp" in first and "2<sup>64</sup> keys" in first
+    for jargon in ("cosine", "SHA-256", "Bonferroni", "log10"):
+        assert jargon not in first
 
 
 def test_undecided_is_not_called_absent(verdict: Verdict) -> None:
-    from birthmark.verdict import Decision
-
     text = render(dataclasses.replace(verdict, decision=Decision.UNDECIDED))
     assert "not the same as finding no mark" in text
-    assert "No trace" not in text
+    assert "No trace" not in text and "carry the mark that" not in text
+
+
+def test_unmarked_claims_no_odds(session_claim, published) -> None:
+    key, claim, _ = session_claim
+    unmarked = verify(published.plain, claim, key)
+    assert unmarked.decision is Decision.UNMARKED
+    text = render(unmarked, key=claim.mark_key(key))
+    assert "No trace of the mark" in text and "an everyday event" in text
+    assert "no support" in text or "weak support" in text
+    checked(text)
+
+
+def test_chips_are_the_tests_own(verdict: Verdict, session_claim, mark_key, other_claim) -> None:
+    agreement = chip_agreement(verdict.estimate, mark_key, verdict.claim)
+    assert agreement.mean() == pytest.approx(verdict.tests.cosine)
+    assert (agreement**2).mean() == pytest.approx(1)
+    assert int((agreement > 0).sum()) == verdict.tests.chips_matched
+    stranger, theirs = other_claim
+    of_stranger = chip_agreement(verdict.estimate, theirs.mark_key(stranger), theirs)
+    assert abs(of_stranger.mean()) < 0.5 < agreement.mean()
+    text = render(verdict, key=mark_key)
+    assert f"{verdict.tests.chips_matched} of {verdict.tests.coordinates} chips" in text
+
+
+def test_holds_no_secret(verdict: Verdict, session_claim, mark_key) -> None:
+    key, claim, _ = session_claim
+    text = render(verdict, key=mark_key)
+    direction = coordinates(mark_key, claim, verdict.tests.coordinates)
+    for secret in (key._secret, claim.claim_key(key)._secret, mark_key._secret):
+        assert secret.hex() not in text
+    assert f"{direction[0]:.2f}, {direction[1]:.2f}" not in text
+
+
+def test_a_customer_s_chips_are_read_with_his_key(session_claim, published, mark_key) -> None:
+    key, claim, _ = session_claim
+    verdict = verify(published.marked, claim, key, customer="Lyon")
+    text = render(verdict, key=mark_key)
+    assert f"{verdict.tests.chips_matched} of {verdict.tests.coordinates} chips" in text
+    assert "Lyon" in text[: text.index("For the expert")]
+
+
+def test_repeats_by_the_bundle_s_own_name(verdict: Verdict) -> None:
+    text = html.unescape(render(verdict, bundle=Path("/secret place/my case.zip")))
+    assert "<code>birthmark recheck 'my case.zip'</code>" in text
+    assert "secret place" not in text
+    assert "birthmark recheck V.zip" in render(verdict)
+
+
+def test_counts_what_was_searched(verdict: Verdict) -> None:
+    measured = dataclasses.replace(verdict.measured, geometry=Geometry(1.5, -3.0, 120))
+    text = render(dataclasses.replace(verdict, measured=measured, tests_counted=360))
+    rows = dict(re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td>', text))
+    assert rows["Scales and angles tried"] == "120"
+    assert rows["Other tests of this suspect, as stated"] == "3"
+    assert rows["Hypotheses counted: the product"] == "360"
+    assert rows["Scale that was undone"] == "1.5"
+
+
+def test_informed_report_shows_its_controls(session_claim, published, sr_model) -> None:
+    key, claim, _ = session_claim
+    verdict = verify(
+        None, claim, key, suspect=published.answer, inputs=published.inputs, model=sr_model
+    )
+    assert isinstance(verdict.measured, Measured)
+    text = render(verdict, key=claim.mark_key(key))
+    assert len(verdict.controls) == 2
+    for control in verdict.controls:
+        assert f'<th scope="row">{html.escape(control.name)}</th>' in text
+
+
+def test_stays_small_however_much_there_is(verdict: Verdict, mark_key, rng) -> None:
+    many = tuple(
+        dataclasses.replace(verdict.evidence[0], name=f"folder/suspect {i}.png", log10_p=-i % 7)
+        for i in range(50_000)
+    )
+    left = tuple((f"broken {i}.png", "corrupt picture") for i in range(50_000))
+    noise = rng.integers(0, 256, (1500, 1500, 3), np.uint8)
+    text = render(
+        dataclasses.replace(verdict, evidence=many, rejected=left),
+        key=mark_key,
+        examples=[(f"noise {i}", noise) for i in range(40)],
+    )
+    checked(text)
+    assert len(text.encode()) < 3_000_000
+    assert "the first 1000 of 50000" in text
+
+
+def test_without_matplotlib_it_says_so_once(
+    verdict: Verdict, mark_key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name)
+    )
+    text = render(verdict, key=mark_key)
+    checker = checked(text)
+    assert "svg" not in checker.tags
+    assert html.unescape(text).count("pip install 'birthmark[report]'") == 1
+    assert "p of the blind test after pooling" in text and "best first" in text
 
 
 def test_hostile_names_are_text(session_claim, published, models_folder) -> None:
@@ -83,9 +216,7 @@ def test_hostile_names_are_text(session_claim, published, models_folder) -> None
     verdict = verify(published.plain, hostile, key)
     first = dataclasses.replace(verdict.evidence[0], name=f"{evil}\udcff.png")
     verdict = dataclasses.replace(verdict, evidence=(first, *verdict.evidence[1:]))
-    checker = Checker()
-    checker.feed(render(verdict))
-    assert "script" not in checker.tags
+    checked(render(verdict, bundle="<script>x.zip", examples=[(evil, published.plain[0])]))
 
 
 @pytest.mark.parametrize(
@@ -105,6 +236,36 @@ def test_p_values_are_written_for_people(log10_p: float, text: str) -> None:
     assert _power(log10_p).replace("\u00a0", " ") == text
 
 
+@pytest.mark.parametrize(
+    ("log10", "text"),
+    [
+        (0.0, "1"),
+        (3.5, "3 000"),
+        (6.0, "1 million"),
+        (11.74, "500 thousand million"),
+        (16.2, "10 thousand million million"),
+        (18.5, "3 million million million"),
+        (19.9, "10¹⁹"),
+        (123.4, "10¹²³"),
+    ],
+)
+def test_large_numbers_are_written_for_people(log10: float, text: str) -> None:
+    from birthmark.report import _large
+
+    assert _large(log10).replace("\u00a0", " ") == text
+
+
+@given(st.floats(0, 18.9))
+def test_large_numbers_never_overstate(log10: float) -> None:
+    from birthmark.report import _large
+
+    words = _large(log10).replace("\u00a0", " ").split(" ")
+    number = int("".join(w for w in words if w.isdigit()))
+    for word in words:
+        number *= {"thousand": 10**3, "million": 10**6}.get(word, 1)
+    assert number <= 10 ** (log10 + 1e-6) < 2.001 * number
+
+
 def test_says_how_it_was_done_and_what_it_does_not_say(verdict: Verdict) -> None:
     from birthmark.bundle import HYPOTHESES, NOT_SAID, PROTOCOL
 
@@ -113,3 +274,100 @@ def test_says_how_it_was_done_and_what_it_does_not_say(verdict: Verdict) -> None
         assert sentence in text
     assert verdict.claim.public_key.hex() in text
     assert verdict.created in text
+
+
+@pytest.fixture(scope="module")
+def page(verdict: Verdict, mark_key, published, tmp_path_factory) -> Path:
+    path: Path = tmp_path_factory.mktemp("report") / "r.html"
+    examples = [("host", published.plain[0]), ("published", published.marked[0])]
+    write_report(verdict, path, key=mark_key, bundle="case.zip", examples=examples)
+    return path
+
+
+def axe_core() -> Path | None:
+    """axe-core's script, where npm has installed it: below the root, or where NODE_PATH says."""
+    roots = [Path(__file__).parents[1] / "node_modules"]
+    roots += [Path(p) for p in os.environ.get("NODE_PATH", "").split(os.pathsep) if p]
+    found = (root / "axe-core" / "axe.min.js" for root in roots)
+    return next((path for path in found if path.exists()), None)
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="no chromium (Debian's package) here")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_in_a_real_browser(page: Path, width: int, scheme: Any, tmp_path: Path) -> None:
+    """No error, no outside request, no wider than the screen; pictures and plots are there."""
+    from playwright.sync_api import sync_playwright
+
+    said: list[str] = []
+    asked: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
+        tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(page.as_uri())
+        assert tab.get_by_role("heading", level=1).inner_text() == "Verdict: MARKED"
+        for landmark in ("banner", "main", "navigation", "contentinfo"):
+            assert tab.get_by_role(landmark).count() == 1, landmark
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        sizes = tab.evaluate("[...document.images].map(i => [i.naturalWidth, i.alt])")
+        assert len(sizes) == 2 and all(side > 0 and alt for side, alt in sizes)
+        plots = tab.locator("svg[role=img]")
+        assert plots.count() == 4
+        for plot in plots.all():
+            box = plot.bounding_box()
+            assert box and 200 < box["width"] <= width and box["height"] > 100
+            assert plot.get_attribute("aria-label")
+        ink = tab.evaluate("getComputedStyle(document.querySelector('svg text')).fill")
+        assert ink == tab.evaluate("getComputedStyle(document.body).color")
+        tab.keyboard.press("Tab")
+        assert tab.evaluate("document.activeElement.className") == "skip"
+        summary = tab.get_by_text("The numbers").first
+        summary.focus()
+        tab.keyboard.press("Enter")
+        assert tab.get_by_role("table", name="p of the blind test").is_visible()
+        tab.screenshot(path=tmp_path / "r.png", full_page=True)
+        browser.close()
+    assert (tmp_path / "r.png").stat().st_size > 10_000
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="no chromium (Debian's package) here")
+def test_prints_its_first_page_on_one_sheet(page: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
+        # What A4 leaves within its margins, at 96 dots an inch.
+        tab = browser.new_page(viewport={"width": 680, "height": 1001}, color_scheme="dark")
+        tab.goto(page.as_uri())
+        tab.emulate_media(media="print", color_scheme="dark")
+        bottom = tab.evaluate("document.querySelector('.first').getBoundingClientRect().bottom")
+        assert 300 < bottom <= 1001
+        assert tab.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+        browser.close()
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="no chromium (Debian's package) here")
+@pytest.mark.skipif(axe_core() is None, reason="no axe-core (npm install axe-core) here")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(page: Path, scheme: Any) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
+        tab = browser.new_page(color_scheme=scheme)
+        tab.goto(page.as_uri())
+        tab.add_script_tag(path=str(axe_core()))
+        found = tab.evaluate("axe.run().then(r => r.violations)")
+        browser.close()
+    assert found == [], json.dumps([(v["id"], v["help"]) for v in found])

@@ -394,6 +394,7 @@ def _surrogate(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from birthmark.claim import Claim
+    from birthmark.pictures import read_picture
     from birthmark.report import write_report
     from birthmark.verdict import Decision, verify
 
@@ -421,8 +422,14 @@ def _verify(options: argparse.Namespace) -> int:
     if options.verdict:
         verdict.save(options.verdict, key)
     if options.report:
+        # A file whose name has stray bytes is judged, but cannot be opened by what is shown of it.
+        judged = [e.name for e in verdict.evidence if options.pictures and Path(e.name).exists()]
         write_report(
-            verdict, options.report, key=claim.mark_key(key), bundle=options.verdict or None
+            verdict,
+            options.report,
+            key=claim.mark_key(key),
+            bundle=options.verdict,
+            examples=[(name, read_picture(name)) for name in judged[:3]],
         )
     with shared.open_registry(options) as registry:
         if registry:

@@ -158,6 +158,7 @@ def _by_degree(estimate: FloatArray, key: MarkKey, claim: Claim) -> list[_Degree
     """The cosine test within the coordinates of each degree of the tone.
 
     Each is exact, as the whole is: a part of a uniform direction has a uniform direction.
+    These few cosines, rounded, say as much of the direction as so many verdicts would.
     """
     names = ("alike in all tones", "from dark to light", "middle tones against both ends", "cubic")
     direction = coordinates(key, claim, len(estimate))
@@ -231,11 +232,11 @@ def _odds(verdict: Verdict) -> str:
     else:
         why = "so often would chance alone give as much, had their maker never seen marked outputs"
     heads = math.floor(-log10_p / math.log10(2))
-    coin = f"heads {heads} times in a row" if heads >= 2 else "an everyday event"
+    coin = f"heads {heads} times in a row" if heads >= 5 else "an everyday event"
     support = _support(verdict.log10_likelihood_ratio)
     items = [
         (chance, why),
-        (coin, "a fair coin does that as rarely" if heads >= 2 else "nothing to be surprised at"),
+        (coin, "a fair coin does that as rarely" if heads >= 5 else "nothing to be surprised at"),
         (
             support,
             "for the owner's account against the other: the finding alone, without"
@@ -416,7 +417,7 @@ def _pictures(verdict: Verdict) -> str:
 
         svg = plots.pictures_alone([e.log10_p for e in verdict.evidence])
     rows = [
-        (e.name, f"{e.width_px} × {e.height_px}", _power(e.log10_p), e.sha256[:16])
+        (e.name, f"{e.width_px}\u00a0×\u00a0{e.height_px}", _power(e.log10_p), e.sha256[:16])
         for e in verdict.evidence[:_MOST_ROWS]
     ]
     table = _table(
@@ -517,8 +518,8 @@ def _parameters(verdict: Verdict, notes: Sequence[tuple[str, str]]) -> str:
         ("False-positive rate asked for", f"{verdict.false_positive_rate:g}"),
         ("UNMARKED above p of", f"{10.0**claim.log10_unmarked_above:g}"),
         (
-            "β: strength of the mark in these pictures, in that of a published one",
-            f"{beta:.2f} (as estimated; the estimate is drawn towards 0)",
+            "β: the mark's strength here, in that of a published one",
+            f"{beta:.2f} (too low: weights and, if informed, local means take from it)",
         ),
         ("Coordinates", str(tests.coordinates)),
         ("Payload", f"{claim.payload_length_bits} bits: {payload_hex(claim.payload)}"),

@@ -13,11 +13,11 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -26,7 +26,7 @@ from birthmark.calibration import FloatArray
 # Stand-ins that no colour map makes, and what the page calls them.
 _INK, _SOFT, _LINE, _BAR, _MARK = "#010203", "#010204", "#010205", "#010206", "#010207"
 _VARIABLES = {_INK: "ink", _SOFT: "soft", _LINE: "line", _BAR: "bar", _MARK: "mark"}
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "birthmark",
     "font.size": 11.0,
@@ -175,9 +175,8 @@ def _svg(draw: Callable[[Axes], None], prefix: str) -> str:
         axes = figure.add_subplot()
         axes.patch.set_visible(False)
         draw(axes)
-        FigureCanvasSVG(figure).print_svg(
-            stream, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(stream, format="svg", metadata=nothing)
     return _for_page(stream.getvalue(), prefix)
 
 
