@@ -18,7 +18,7 @@ PACKAGE_FILES := pyproject.toml CMakeLists.txt README.md LICENSE \
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format cpp-test python-test sanitize cross bench wheel setup clean distclean
+.PHONY: help demo test lint format cpp-test python-test sanitize cross bench docs wheel setup clean distclean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -60,6 +60,9 @@ cross: ## C++ tests for 64-bit Arm (needs g++-aarch64-linux-gnu; runs them with 
 bench: $(VENV)/stamp-package $(VENV)/stamp-bench ## time the embedding against other ways, in one run
 	set -e; for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
+docs: $(VENV)/stamp-package $(VENV)/stamp-docs ## build the documentation into build/site
+	$(BIN)/mkdocs build
+
 wheel: ## build and try dist/: source distribution, wheel, and a wheel for 64-bit Arm
 	PYTHON=$(PYTHON) tools/wheel.sh dist
 	PYTHON=$(PYTHON) tools/wheel_aarch64.sh dist
@@ -99,8 +102,14 @@ $(VENV)/stamp-package: $(VENV)/stamp-build $(VENV)/stamp-ort $(PACKAGE_FILES)
 
 $(VENV)/stamp-test: $(VENV)/stamp-venv pyproject.toml
 	@echo "== test tools"
-	@$(BIN)/python tools/requirements.py test serve video > $(VENV)/test.txt
+	@$(BIN)/python tools/requirements.py test serve video docs > $(VENV)/test.txt
 	@$(PIP) install -r $(VENV)/test.txt
+	@touch $@
+
+$(VENV)/stamp-docs: $(VENV)/stamp-venv pyproject.toml
+	@echo "== what builds the documentation"
+	@$(BIN)/python tools/requirements.py docs > $(VENV)/docs.txt
+	@$(PIP) install -r $(VENV)/docs.txt
 	@touch $@
 
 # --no-deps: the compared method needs neither torch nor the second OpenCV that its package asks for.

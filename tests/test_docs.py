@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import birthmark
 from birthmark import cli
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,8 +66,17 @@ def code_blocks(document: Path) -> list[Block]:
     return blocks
 
 
-README_BLOCKS = [b for b in code_blocks(ROOT / "README.md") if b.language in ("python", "bash")]
-EXECUTABLE = [block for block in README_BLOCKS if not block.skipped]
+DOCS = ROOT / "docs"
+# Documents whose code runs as a reader would type it; those of one walk follow each other.
+WALKS = ((ROOT / "README.md",), (DOCS / "protect.md", DOCS / "suspicious.md"))
+WALKED = [
+    block
+    for walk in WALKS
+    for document in walk
+    for block in code_blocks(document)
+    if block.language in ("python", "bash")
+]
+EXECUTABLE = [block for block in WALKED if not block.skipped]
 
 
 def environment() -> dict[str, str]:
@@ -81,26 +91,29 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One empty folder for all blocks, in the order of the README, as a reader would type them.
+def workplaces(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
+    """Document -> the folder in which all its blocks run, one for each walk.
 
-    It holds what the README says a reader has: the folders `models` and `photos`.
+    It holds what the documents say a reader has: the folders `models` and `photos`.
     """
-    folder = tmp_path_factory.mktemp("readme")
-    (folder / "models").symlink_to(ROOT / "models")
-    (folder / "photos").symlink_to(ROOT / "tests" / "data" / "photos" / "eval")
-    return folder
+    places = {}
+    for walk in WALKS:
+        folder = tmp_path_factory.mktemp(walk[0].stem)
+        (folder / "models").symlink_to(ROOT / "models")
+        (folder / "photos").symlink_to(ROOT / "tests" / "data" / "photos" / "eval")
+        places.update(dict.fromkeys(walk, folder))
+    return places
 
 
 @pytest.mark.parametrize("block", EXECUTABLE, ids=str)
-def test_readme_code_runs(block: Block, workplace: Path) -> None:
+def test_code_runs(block: Block, workplaces: dict[Path, Path]) -> None:
     if block.language == "python":
         command = [sys.executable, "-c", block.code]
     else:
         command = ["bash", "-euo", "pipefail", "-c", block.code]
     done = subprocess.run(
         command,
-        cwd=workplace,
+        cwd=workplaces[block.document],
         env=environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -110,7 +123,7 @@ def test_readme_code_runs(block: Block, workplace: Path) -> None:
     assert done.returncode == 0, f"{block}\n{block.code}\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("block", [b for b in README_BLOCKS if b.skipped], ids=str)
+@pytest.mark.parametrize("block", [b for b in WALKED if b.skipped], ids=str)
 def test_only_make_is_not_run(block: Block) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
     for line in filter(None, (text.split("#")[0].strip() for text in block.code.splitlines())):
@@ -190,6 +203,75 @@ def commands_of(document: Path) -> list[str]:
     return [line for line in lines if line.startswith("birthmark ")]
 
 
-@pytest.mark.parametrize("command", commands_of(ROOT / "docs" / "evidence.md"))
+@pytest.mark.parametrize("command", commands_of(DOCS / "evidence.md"))
 def test_documented_commands_have_these_options(command: str) -> None:
     cli._parser().parse_args(shlex.split(command)[1:])
+
+
+def figures() -> list[tuple[str, str, str]]:
+    """Of each row of a table in threat-model.md with a command: figures, command, and source."""
+    rows = []
+    for line in (DOCS / "threat-model.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and "](" in cells[3]:
+            rows.append((f"{cells[0]} {cells[1]}", cells[2], cells[3]))
+    return rows
+
+
+@pytest.mark.parametrize("figure, command, source", figures())
+def test_figures_are_those_of_the_document_they_are_from(
+    figure: str, command: str, source: str
+) -> None:
+    (target,) = re.findall(r"\]\(([^)]+)\)", source)
+    text = (DOCS / target).read_text()
+    for number in re.findall(r"−?(?:10\^-)?\d*\.?\d+(?: \d{3})*", figure):
+        assert re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", text), number
+    if command != "the same":
+        assert command in text
+        (script,) = re.findall(r"bench/\w+\.py", command)
+        assert (ROOT / script).is_file()
+
+
+def test_every_exit_code_is_documented() -> None:
+    listed = set(re.findall(r"^\| (\d+) \|", (DOCS / "commands.md").read_text(), re.M))
+    stated = (cli.__doc__ or "").split("Exit codes:")[1]
+    assert listed == set(re.findall(r"\b\d+\b", stated))
+
+
+def test_the_site_builds_and_every_link_in_it_leads_somewhere(tmp_path: Path) -> None:
+    """With --strict: a link, an anchor or a name of the API that is not there is an error."""
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocstrings_handlers.python")
+    site = tmp_path / "site"
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)],
+        cwd=ROOT,
+        env={**environment(), "PYTHONWARNINGS": "default"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    pages = {path: path.read_text() for path in site.rglob("*.html")}
+    everything = "".join(pages.values())
+    for name in cli_commands():
+        assert f"usage: birthmark {name} " in pages[site / "commands" / "index.html"], name
+    for name in birthmark.__all__:
+        assert re.search(rf'id="birthmark\.[\w.]*\b{name}"', everything), f"{name} is on no page"
+    # What the text links to, and what the theme does besides: nothing comes from elsewhere.
+    for path, text in pages.items():
+        for target in re.findall(r'(?:href|src)="([^"]+)"', text):
+            if re.match(r"https?:", target):
+                continue
+            file, _, fragment = target.partition("#")
+            aim = (path.parent / file).resolve() if not file.startswith("/") else site / file[1:]
+            aim = aim / "index.html" if aim.is_dir() else aim
+            assert aim.is_file(), f"{path.relative_to(site)}: {target}"
+            if fragment and aim in pages:
+                assert f'id="{fragment}"' in pages[aim], f"{path.relative_to(site)}: {target}"
+
+
+def cli_commands() -> list[str]:
+    """The names of all commands."""
+    (commands,) = (a.choices for a in cli._parser()._actions if isinstance(a.choices, dict))
+    return list(commands)

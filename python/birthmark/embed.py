@@ -133,7 +133,8 @@ class Embedder:
 
         Args:
             width: columns of the picture. Up to 16384 of them the stream holds at most 4 MiB.
-            input, output: as for :meth:`embed`.
+            input: as for :meth:`embed`.
+            output: as for :meth:`embed`.
 
         Raises:
             InvalidArray: no such width.

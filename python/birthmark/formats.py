@@ -70,8 +70,9 @@ class Input:
         order: of the colour channels.
         range: of float values: "unit" for [0, 1], "signed" for [-1, 1], "byte" for [0, 255].
             Whatever is outside is clamped.
-        mean, std: of a model whose output is (value - mean) / std with values in [0, 1]: three
-            numbers each, red first; then ``range`` stays "unit".
+        mean: of a model whose output is (value - mean) / std with values in [0, 1]: three
+            numbers, red first; then ``range`` stays "unit".
+        std: the same.
         quantisation: (scale, zero point) of 8-bit values q, which mean scale * (q - zero point) in
             the range above. int8 needs it; uint8 without it is a picture, 0 black and 255 white.
 
@@ -135,7 +136,9 @@ class Output:
         kind: see above.
         layout: of rgb, bgr, rgba and bgra.
         dtype: "float32" for a model that is fed with it (not for nv12, i420 and p010).
-        range, mean, std: of float32, as in :class:`Input`.
+        range: of float32, as in :class:`Input`.
+        mean: as in :class:`Input`.
+        std: as in :class:`Input`.
         matrix: of nv12, i420 and p010.
         full_range: whether their black is 0 and not 16 (not for p010).
 
