@@ -135,8 +135,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       for (int x = 0; x < fuzz::PlaneSide(target, p, columns); ++x) {
         std::uint8_t* const at = fuzz::CellAt(target, p, y, x);
         if (is_whole) {
-          CHECK(std::memcmp(at, fuzz::CellAt(whole.target, p, y + window.first_row / half,
-                                             x + window.first_column / half),
+          CHECK(std::memcmp(at,
+                            fuzz::CellAt(whole.target, p, y + window.first_row / half,
+                                         x + window.first_column / half),
                             cell) == 0);
         }
         std::memset(at, 0xA5, cell);

@@ -12,8 +12,8 @@ namespace {
 using birthmark::Isa;
 
 Isa ChooseIsa(fuzz::Input& input) {
-  const Isa isa = input.Of({Isa::kScalar, Isa::kSse4, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni,
-                            Isa::kNeon});
+  const Isa isa =
+      input.Of({Isa::kScalar, Isa::kSse4, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kNeon});
   return birthmark::IsaIsUsable(isa) ? isa : birthmark::BestIsa();
 }
 
@@ -70,7 +70,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const int ready = birthmark_stream_ready(stream.get());
     CHECK(room >= 0 && ready >= 0 && pulled + ready <= pushed);
     CHECK(room > 0 || ready > 0);  // there is always something to do
-    if (input.OneIn(8)) {  // misuse changes nothing
+    if (input.OneIn(8)) {          // misuse changes nothing
       const birthmark_target rest = RowsOf(found.target, pulled);
       CHECK(birthmark_stream_pull(stream.get(), &rest, ready + 1) != BIRTHMARK_OK);
       CHECK(birthmark_stream_pull(stream.get(), &rest, -1) != BIRTHMARK_OK);
@@ -95,8 +95,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     } else if (ready > 0) {
       const int wanted = std::min(input.Between(1, 90), ready);
       // Halved colours are pulled by two, except at the end.
-      const int count = kind.colours == BIRTHMARK_YUV && wanted < ready ? std::max(wanted & ~1, 2)
-                                                                        : wanted;
+      const int count =
+          kind.colours == BIRTHMARK_YUV && wanted < ready ? std::max(wanted & ~1, 2) : wanted;
       const birthmark_target rows = RowsOf(found.target, pulled);
       CHECK(birthmark_stream_pull(stream.get(), &rows, std::min(count, ready)) == BIRTHMARK_OK);
       pulled += std::min(count, ready);

@@ -60,9 +60,7 @@ struct Extent {
   __int128 least = 0, end = 0;
 
   // No address has so much room before or behind it.
-  bool leaves_memory() const {
-    return least < -(__int128{1} << 48) || end >= __int128{1} << 64;
-  }
+  bool leaves_memory() const { return least < -(__int128{1} << 48) || end >= __int128{1} << 64; }
   __int128 size() const { return end - least; }
 
   void Add(std::ptrdiff_t first, std::ptrdiff_t row_stride, std::ptrdiff_t column_stride, int width,
@@ -127,7 +125,8 @@ inline Layout ChooseLayout(Input& input, int planes, int width, int height, std:
   return layout;
 }
 
-// Of the elements' bits: any, those of numbers around [0, 1], or equal ones; rarely one not finite.
+// Of the elements' bits: any, those of numbers around [0, 1], or equal ones; at times one not
+// finite.
 inline void Fill(Bytes& bytes, Input& input, std::int32_t element) {
   const int kind = input.Byte() % 4;
   Noise noise(input.Word());
@@ -137,13 +136,19 @@ inline void Fill(Bytes& bytes, Input& input, std::int32_t element) {
     bytes[i] = kind == 1 ? level : static_cast<std::uint8_t>(noise());
     if (size == 1 || kind == 0 || i % size != size - 1) continue;
     // Below the exponent of what is not finite.
-    bytes[i] &= element == BIRTHMARK_FLOAT16 ? (kind == 3 ? 0x3b : 0xbb) : (kind == 3 ? 0x3f : 0xbf);
+    bytes[i] &=
+        element == BIRTHMARK_FLOAT16 ? (kind == 3 ? 0x3b : 0xbb) : (kind == 3 ? 0x3f : 0xbf);
+  }
+  if (size > 1 && input.OneIn(6)) {  // one infinity
+    const std::size_t at = noise() % (bytes.size() / size) * size;
+    bytes[at + size - 1] = element == BIRTHMARK_FLOAT16 ? 0x7c : 0x7f;
+    bytes[at + size - 2] = element == BIRTHMARK_FLOAT16 ? 0 : 0x80;
   }
 }
 
 inline float ChooseNumber(Input& input, float usual) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  constexpr float kOdd[] = {0.0f,  -1.0f, 0.5f,  1e-40f,    1e38f,    -1e38f,
+  constexpr float kOdd[] = {0.0f,  -1.0f,  0.5f,  1e-40f,    1e38f,      -1e38f,
                             3e-5f, 255.0f, -0.0f, kInfinity, -kInfinity, NAN};
   return input.OneIn(12) ? input.Of(kOdd) : usual;
 }
@@ -154,8 +159,8 @@ constexpr std::size_t kMostBytes = std::size_t{1} << 21;
 class SourcePicture {
  public:
   SourcePicture(Input& input, int width, int height) {
-    constexpr std::int32_t kElements[] = {BIRTHMARK_UINT8,    BIRTHMARK_FLOAT32, BIRTHMARK_INT8,
-                                          BIRTHMARK_FLOAT16,  BIRTHMARK_UINT8,   BIRTHMARK_BFLOAT16,
+    constexpr std::int32_t kElements[] = {BIRTHMARK_UINT8,   BIRTHMARK_FLOAT32, BIRTHMARK_INT8,
+                                          BIRTHMARK_FLOAT16, BIRTHMARK_UINT8,   BIRTHMARK_BFLOAT16,
                                           BIRTHMARK_FLOAT32};
     birthmark_source_init(&source, sizeof(source));
     source.width = width;
@@ -221,7 +226,7 @@ inline birthmark_target ChooseTarget(Input& input, int& planes) {
       target.offset[c] = ChooseNumber(input, -1.0f);
     }
   }
-  planes = target.colours == BIRTHMARK_GREY ? 1
+  planes = target.colours == BIRTHMARK_GREY  ? 1
            : target.colours == BIRTHMARK_YUV ? 3
            : input.OneIn(3)                  ? 4
                                              : 3;
@@ -244,8 +249,8 @@ class PackedTarget {
     const std::ptrdiff_t bytes = SizeOf(like.element);
     std::size_t size = 0;
     for (int p = 0; p < planes; ++p) {
-      size += static_cast<std::size_t>(bytes * PlaneSide(like, p, width) *
-                                       PlaneSide(like, p, height));
+      size +=
+          static_cast<std::size_t>(bytes * PlaneSide(like, p, width) * PlaneSide(like, p, height));
     }
     memory.resize(size, 0x5A);
     std::uint8_t* at = memory.data();
