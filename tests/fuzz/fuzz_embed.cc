@@ -92,7 +92,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                fuzz::PlaneSide(target, p, columns), fuzz::PlaneSide(target, p, rows), bytes);
   }
   const bool leaves_memory = extent.leaves_memory();
-  if (!leaves_memory && extent.size() > __int128{fuzz::kMostBytes}) return 0;
+  if (!leaves_memory && extent.size() > fuzz::Int128{fuzz::kMostBytes}) return 0;
   if (leaves_memory) extent = {-128 * 1024, 128 * 1024};
   const Bytes before(static_cast<std::size_t>(extent.size()), 0xA5);
   Bytes memory = before, expected;

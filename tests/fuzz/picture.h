@@ -55,18 +55,21 @@ inline Context NewContext(int mark, birthmark::Isa isa) {
   return Context(context);
 }
 
+// Twice as wide as an address, so that no sum of what a caller gives wraps.
+__extension__ typedef __int128 Int128;
+
 // Offsets of a plane's cells from its first one, as wide as they may become.
 struct Extent {
-  __int128 least = 0, end = 0;
+  Int128 least = 0, end = 0;
 
   // No address has so much room before or behind it.
-  bool leaves_memory() const { return least < -(__int128{1} << 48) || end >= __int128{1} << 64; }
-  __int128 size() const { return end - least; }
+  bool leaves_memory() const { return least < -(Int128{1} << 48) || end >= Int128{1} << 64; }
+  Int128 size() const { return end - least; }
 
   void Add(std::ptrdiff_t first, std::ptrdiff_t row_stride, std::ptrdiff_t column_stride, int width,
            int height, std::ptrdiff_t bytes) {
-    for (__int128 row : {__int128{0}, __int128{row_stride} * (height - 1)}) {
-      for (__int128 column : {__int128{0}, __int128{column_stride} * (width - 1)}) {
+    for (Int128 row : {Int128{0}, Int128{row_stride} * (height - 1)}) {
+      for (Int128 column : {Int128{0}, Int128{column_stride} * (width - 1)}) {
         least = std::min(least, first + row + column);
         end = std::max(end, first + row + column + bytes);
       }
@@ -184,7 +187,7 @@ class SourcePicture {
       extent.Add(layout.first[c], layout.row[c], layout.column[c], width, height, bytes);
     }
     leaves_memory_ = extent.leaves_memory();
-    usable_ = leaves_memory_ || extent.size() <= __int128{kMostBytes};
+    usable_ = leaves_memory_ || extent.size() <= Int128{kMostBytes};
     if (!usable_) return;
     if (leaves_memory_) extent = {-128 * 1024, 128 * 1024};  // nothing of it is read
     memory_.resize(static_cast<std::size_t>(extent.size()));
