@@ -228,7 +228,7 @@ def test_figures_are_those_of_the_document_they_are_from(
         assert re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", text), number
     if command != "the same":
         assert command in text
-        (script,) = re.findall(r"bench/\w+\.py", command)
+        (script,) = re.findall(r"bench/[\w/]+\.py", command)
         assert (ROOT / script).is_file()
 
 
