@@ -72,7 +72,10 @@ def p_against_pictures(
         lowest = min(*values, log10_marked)
         axes.set_ylim(lowest * 1.12 - 0.5, max(0.6, -0.05 * lowest))
         axes.set_xscale("log", base=2)
-        axes.set_xticks(counts, [f"{count}" for count in counts])
+        # Some of them, the last in any case, so that no two numbers touch.
+        apart = [c for c in counts[:-1] if counts[-1] >= 1.5 * c] + [counts[-1]]
+        ticks = apart[:: -math.ceil(len(apart) / 7)]
+        axes.set_xticks(ticks, [str(count) for count in ticks])
         axes.minorticks_off()
         axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
