@@ -266,25 +266,27 @@ def test_hostile_names_reach_no_terminal(work: Path, run) -> None:
     shutil.rmtree(work / "x")
 
 
-def test_nothing_but_the_one_line_is_printed_by_the_libraries(work: Path) -> None:
-    """In a process of its own: libpng, libjpeg and onnxruntime write past Python's streams."""
+@pytest.mark.parametrize("command", ["embed --mark m.mark {} -o x", VERIFY + "{}"])
+@pytest.mark.parametrize("damaged", ["damaged.png", "damaged.mp4"])
+def test_nothing_but_the_one_line_is_printed_by_the_libraries(
+    work: Path, command: str, damaged: str
+) -> None:
+    """In a process of its own: libpng, FFmpeg and onnxruntime write past Python's streams."""
     png = (work / "published" / "p0.png").read_bytes()
-    damaged = work / "damaged.png"
-    damaged.write_bytes(png[:400] + bytes([png[400] ^ 255]) + png[401:])
+    (work / "damaged.png").write_bytes(png[:400] + bytes([png[400] ^ 255]) + png[401:])
+    (work / "damaged.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + png)
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "birthmark",
-            *["embed", "--mark", "m.mark", "damaged.png", "-o", "x"],
-        ],
+        [sys.executable, "-m", "birthmark", *command.format(damaged).split()],
         cwd=work,
+        env={**os.environ, shared.PASSPHRASE_VARIABLE: PASSPHRASE},
         capture_output=True,
         text=True,
         check=False,
     )
-    refused((done.returncode, done.stdout, done.stderr), "damaged.png")
-    damaged.unlink()
+    word = damaged if command.startswith("embed") else "no picture could be used"
+    refused((done.returncode, done.stdout, done.stderr), word)
+    (work / "damaged.png").unlink()
+    (work / "damaged.mp4").unlink()
 
 
 def test_wrong_passphrase(run, monkeypatch) -> None:

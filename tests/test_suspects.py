@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -143,6 +144,15 @@ def test_what_is_no_video_is_named(tmp_path: Path, data: bytes) -> None:
     assert list(refused(given)) == [str(tmp_path / "film.mp4")]
 
 
+def test_a_playlist_does_not_open_other_files(tmp_path: Path) -> None:
+    """FFmpeg reads this one as the frames of the other file, whatever its name."""
+    write_video(tmp_path / "secret.avi", 5)
+    (tmp_path / "film.mp4").write_text("ffconcat version 1.0\nfile secret.avi\n")
+    given = SuspectPictures([tmp_path / "film.mp4"])
+    assert not readable(given)
+    assert "not an MP4" in refused(given)[str(tmp_path / "film.mp4")]
+
+
 def test_a_truncated_video_is_named_and_its_frames_count(tmp_path: Path) -> None:
     whole = tmp_path / "whole.avi"
     write_video(whole, 40)
@@ -249,6 +259,41 @@ def test_encrypted_and_oddly_packed_members_are_named(tmp_path: Path) -> None:
     path.write_bytes(data)
     assert refused(SuspectPictures([path])) == {f"{path}: a.png": "encrypted"}
     assert "method" in refused(SuspectPictures([packed]))[f"{packed}: a.png"]
+
+
+def changed(path: Path, change: Callable[[bytearray], object]) -> Path:
+    data = bytearray(path.read_bytes())
+    change(data)
+    path.write_bytes(data)
+    return path
+
+
+def test_each_way_to_damage_an_archive_is_named(tmp_path: Path) -> None:
+    """zipfile answers each of these with an exception of another kind."""
+    picture = cv2.imencode(".bmp", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
+
+    def fresh(name: str, member: str = "a.bmp") -> Path:
+        return zipped(tmp_path / name, {member: picture, "b.png": encode_png(noise(0))})
+
+    def directory(data: bytearray) -> int:
+        return data.index(b"PK\x01\x02")
+
+    no_utf8 = changed(fresh("name.zip", "é.bmp"), lambda d: d.__setitem__(directory(d) + 46, 0xFF))
+    too_new = changed(fresh("new.zip"), lambda d: d.__setitem__(directory(d) + 6, 99))
+    away = changed(
+        fresh("away.zip"), lambda d: struct.pack_into("<I", d, directory(d) + 42, 1 << 31)
+    )
+    rubbish = changed(fresh("zlib.zip"), lambda d: d.__setitem__(slice(35, 45), b"\xff" * 10))
+    cut = changed(fresh("cut.zip"), lambda d: d.__delitem__(slice(len(d) // 2, None)))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "link.zip").symlink_to("/proc/self/mem")
+    for path in (no_utf8, too_new, cut, folder / "link.zip"):
+        assert list(refused(SuspectPictures([path]))) == [str(path)]
+    for path in (away, rubbish):
+        given = SuspectPictures([path])
+        assert list(refused(given)) == [f"{path}: a.bmp"]
+        assert list(readable(given)) == [f"{path}: b.png"]
 
 
 @settings(max_examples=150)

@@ -25,6 +25,8 @@ PAGES = {
 COMMANDS_MARK = "<!-- commands -->"
 
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^()\s]+)\)")
+# A docstring's reference in Sphinx's manner, after Markdown has made code of its second half.
+_ROLE = re.compile(r":(?:class|data|exc|func|meth|mod):<code>([^<]+)</code>")
 _FENCE = re.compile(r"^```.*?^```", re.M | re.S)
 
 
@@ -65,6 +67,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) 
         at = fence.end()
     parts.append(_LINK.sub(turned, markdown[at:]))
     return "".join(parts).replace(COMMANDS_MARK, "" if uri != "commands.md" else commands())
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Turn the docstrings' references into links where the name has a place of its own."""
+    return _ROLE.sub(r'<autoref identifier="\1" optional><code>\1</code></autoref>', html)
 
 
 def commands() -> str:

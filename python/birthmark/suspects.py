@@ -45,8 +45,8 @@ MAX_RATIO = 100
 _MAX_DIRECTORY_BYTES = 16 << 20
 _CHUNK_BYTES = 1 << 20
 _MOST_NAME_CHARACTERS = 300
-# FFmpeg looks at the content, not at the name, and some formats (playlists) make it open others'
-# files and addresses. Only these containers reach it.
+# FFmpeg looks at the content, not at the name, and some formats (playlists) make it open other
+# files. Only these containers reach it.
 _CONTAINERS = (
     (4, b"ftyp"),  # MP4 and MOV (ISO/IEC 14496-12)
     (4, b"moov"),  # MOV as QuickTime wrote it
