@@ -134,6 +134,13 @@ def test_duplicates_count_once_and_bad_files_are_named(session_claim, published,
     assert "broken.png" in verdict.rejected[1][0]
 
 
+@pytest.mark.parametrize("thing", [None, b"picture.png", 5, [[0, 0, 0]]], ids=repr)
+def test_what_is_neither_array_nor_path_is_refused(session_claim, thing) -> None:
+    key, claim, _ = session_claim
+    with pytest.raises(InvalidArray, match="picture 1: neither an array nor a path"):
+        verify([thing], claim, key)
+
+
 def test_what_cannot_be_judged_is_not_called_unmarked(session_claim) -> None:
     owner, claim, _ = session_claim
     flat = np.full((64, 64, 3), 128, np.uint8)
