@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import betainc
 
-from birthmark.errors import CouldNotJudge, InvalidClaim, InvalidModel
+from birthmark.errors import CouldNotJudge, InvalidArray, InvalidClaim, InvalidModel
 from birthmark.keys import MarkKey
 from birthmark.mark import claimed_chips, rotation
 from birthmark.tails import log10_p_of_chips, log10_p_of_cosine
