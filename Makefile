@@ -10,7 +10,7 @@ BIRTHMARK_WERROR ?= $(if $(CI),ON,OFF)
 # Ninja only if it is there by itself; otherwise pip brings it along.
 NINJA_WHEEL := $(if $(shell command -v ninja),,ninja)
 
-CPP_FILES    := $(shell find cpp tests/cpp tests/cuda_emulator bench examples -name '*.cc' -o -name '*.h' \
+CPP_FILES    := $(shell find cpp tests/cpp tests/fuzz tests/cuda_emulator bench examples -name '*.cc' -o -name '*.h' \
   -o -name '*.inc' -o -name '*.c' -o -name '*.cu' -o -name '*.cuh')
 # What the installed package is made of: a change here installs it anew.
 PACKAGE_FILES := pyproject.toml CMakeLists.txt README.md LICENSE \
@@ -18,7 +18,7 @@ PACKAGE_FILES := pyproject.toml CMakeLists.txt README.md LICENSE \
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format cpp-test python-test sanitize cross bench docs wheel setup clean distclean
+.PHONY: help demo test lint format cpp-test python-test sanitize fuzz sbom cross bench docs wheel setup clean distclean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -48,11 +48,22 @@ cpp-test: ## C++ tests, with warnings as errors
 python-test: $(VENV)/stamp-package $(VENV)/stamp-test ## Python tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-sanitize: ## C++ tests under the address and undefined-behaviour sanitizers
+sanitize: ## C++ tests under the address and undefined-behaviour sanitizers, threads under theirs
 	cmake -S . -B build/sanitize -DBIRTHMARK_TESTS=ON -DBIRTHMARK_WERROR=ON \
 	  -DBIRTHMARK_SANITIZE=address,undefined
 	cmake --build build/sanitize -j $(JOBS)
 	ctest --test-dir build/sanitize --output-on-failure -j $(JOBS)
+	cmake -S . -B build/sanitize-threads -DBIRTHMARK_TESTS=ON -DBIRTHMARK_WERROR=ON \
+	  -DBIRTHMARK_SANITIZE=thread
+	cmake --build build/sanitize-threads -j $(JOBS) --target test_threads
+	ctest --test-dir build/sanitize-threads --output-on-failure -R '^threads$$'
+
+MINUTES ?= 5
+fuzz: $(VENV)/stamp-package $(VENV)/stamp-test ## hostile input for MINUTES (5) a target; C++ needs clang
+	PYTHON=$(BIN)/python tools/fuzz.sh $(MINUTES)
+
+sbom: $(VENV)/stamp-package ## dist/sbom.json (CycloneDX) and the licences of what is installed with it
+	tools/sbom.sh dist $(VENV)
 
 cross: ## C++ tests for 64-bit Arm (needs g++-aarch64-linux-gnu; runs them with qemu-user-static)
 	tools/cross.sh $(JOBS)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import betainc
 
-from birthmark.errors import CouldNotJudge, InvalidClaim, InvalidModel
+from birthmark.errors import CouldNotJudge, InvalidArray, InvalidClaim, InvalidModel
 from birthmark.keys import MarkKey
 from birthmark.mark import claimed_chips, rotation
 from birthmark.tails import log10_p_of_chips, log10_p_of_cosine
@@ -132,6 +132,13 @@ def test_duplicates_count_once_and_bad_files_are_named(session_claim, published,
     assert verdict.pictures == len(published.marked)
     assert len(verdict.rejected) == 2
     assert "broken.png" in verdict.rejected[1][0]
+
+
+@pytest.mark.parametrize("thing", [None, b"picture.png", 5, [[0, 0, 0]]], ids=repr)
+def test_what_is_neither_array_nor_path_is_refused(session_claim, thing) -> None:
+    key, claim, _ = session_claim
+    with pytest.raises(InvalidArray, match="picture 1: neither an array nor a path"):
+        verify([thing], claim, key)
 
 
 def test_what_cannot_be_judged_is_not_called_unmarked(session_claim) -> None:

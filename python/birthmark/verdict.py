@@ -36,7 +36,13 @@ import numpy as np
 from birthmark import _core, payload
 from birthmark.calibration import Calibration, FloatArray, Sums
 from birthmark.claim import Claim, to_time
-from birthmark.errors import BirthmarkError, CouldNotJudge, InvalidModel, InvalidTrial
+from birthmark.errors import (
+    BirthmarkError,
+    CouldNotJudge,
+    InvalidArray,
+    InvalidModel,
+    InvalidTrial,
+)
 from birthmark.extract import PictureStatistics, Pool, Regression, pixels_sha256
 from birthmark.files import StrPath
 from birthmark.geometry import Geometry
@@ -394,6 +400,7 @@ def verify(
         InvalidClaim: the claim is not whole, from the future, or not this key's.
         InvalidModel: the suspect is not image-to-image, or ``model`` is not the claimed one.
         InvalidTrial: the trial is another claim's, was changed, or declares something else.
+        InvalidArray: what is given as a picture is neither an array nor a path.
         CouldNotJudge: no picture could be used, they hold too little texture, or an input or a
             control carries the mark.
     """
@@ -586,6 +593,10 @@ def _named(pictures: Pictures) -> list[tuple[str, StrPath | Picture]]:
     for i, picture in enumerate(pictures):
         if isinstance(picture, np.ndarray):
             named.append((f"picture {i + 1}", picture))
+        elif not isinstance(picture, str | os.PathLike):
+            raise InvalidArray(
+                f"picture {i + 1}: neither an array nor a path, but {type(picture).__name__}"
+            )
         else:
             for path in gather_pictures([picture]).files:
                 named.append((os.fsencode(path).decode("utf-8", "backslashreplace"), path))

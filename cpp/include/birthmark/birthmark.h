@@ -107,7 +107,8 @@ typedef struct birthmark_target {
   birthmark_target_plane plane[4];
 } birthmark_target;
 
-/* Rows and columns [first, last). Pixels within 21 of it are read as well. */
+/* Rows and columns [first, last). Published pixels depend on those within 21 of it; of the rows
+ * there, columns within 64 are read, and refused with NOT_FINITE by some kernels. */
 typedef struct birthmark_window {
   int32_t first_row, last_row, first_column, last_column;
 } birthmark_window;
