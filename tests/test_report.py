@@ -279,7 +279,7 @@ def test_says_how_it_was_done_and_what_it_does_not_say(verdict: Verdict) -> None
 @pytest.fixture(scope="module")
 def page(verdict: Verdict, mark_key, published, tmp_path_factory) -> Path:
     path: Path = tmp_path_factory.mktemp("report") / "r.html"
-    examples = [("host", published.plain[0]), ("published", published.marked[0])]
+    examples = [("host", published.plain[0]), (f"folder/{'x' * 90}.png", published.marked[0])]
     write_report(verdict, path, key=mark_key, bundle="case.zip", examples=examples)
     return path
 
