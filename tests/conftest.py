@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from birthmark import claim as claim_module
 from birthmark.calibration import Calibration, calibrate
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
@@ -109,7 +110,13 @@ def calibration(sr_model: ImageModel, train_photos: list[Picture]) -> Calibratio
 def _claim_for(owner: str, calibration: Calibration, model: Path) -> tuple[OwnerKey, Claim]:
     key = OwnerKey._from_seeds(*(hashlib.sha256(f"{owner} {i}".encode()).digest() for i in (1, 2)))
     created = datetime(2026, 1, 1, tzinfo=UTC)
-    return key, Claim.create(key, owner, model, calibration.to_bytes(), created=created)
+    # A claim's mark depends on all that it states, and it states the code: whoever changes a line
+    # of the extractor would test another key.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(claim_module, "extractor_sha256", lambda: "0" * 64)
+        patch.setattr(claim_module, "code_version", lambda: "tests")
+        claim = Claim.create(key, owner, model, calibration.to_bytes(), created=created)
+    return key, claim
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from birthmark.errors import InvalidPicture
+from birthmark.errors import InvalidArray, InvalidPicture
 from birthmark.files import StrPath
 from birthmark.pictures import (
     MAX_PIXELS,
@@ -93,6 +93,7 @@ class SuspectPictures:
         every: of a video, one frame in so many; at least 1.
 
     Raises:
+        InvalidArray: something is neither an array nor a path.
         InvalidPicture: a path is missing, a folder holds no picture, or nothing matches a pattern.
         ValueError: ``every`` is below 1.
     """
@@ -108,6 +109,10 @@ class SuspectPictures:
                 array: Picture = source
                 self._sources.append(SuspectPicture(f"picture {i + 1}", partial(_same, array)))
                 continue
+            if not isinstance(source, str | os.PathLike):
+                raise InvalidArray(
+                    f"picture {i + 1}: neither an array nor a path, but {type(source).__name__}"
+                )
             for found in _found(Path(source)):
                 if isinstance(found, Path):
                     real = os.path.realpath(found)

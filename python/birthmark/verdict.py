@@ -67,6 +67,8 @@ _STALE_LOG10_P = -4.0
 _CONTROL_LOG10_P = -4.0
 # An owner whose claim's date is doubted may have tried this many keys (CPU-centuries of search).
 LOG10_KEYS_IN_DOUBT = 64 * math.log10(2)
+# Of a payload once the mark itself is beyond doubt; payload_from_soft says how often it is wrong.
+_PAYLOAD_FALSE_ACCEPT = 1e-3
 # Texture energy below which nothing is said: about that of a 64 x 64 square of a photograph.
 _LEAST_ENERGY = 64 * 64 * 600**2
 
@@ -506,7 +508,10 @@ def judge(
     read = None
     if decision is Decision.MARKED:
         read = payload.payload_from_soft(
-            rotation(key, n).T @ estimate, key, claim.payload_length_bits
+            rotation(key, n).T @ estimate,
+            key,
+            claim.payload_length_bits,
+            false_accept=_PAYLOAD_FALSE_ACCEPT,
         )
     pool = measured.pool
     evidence = tuple(
