@@ -112,8 +112,8 @@ def _claim_for(owner: str, calibration: Calibration, model: Path) -> tuple[Owner
     created = datetime(2026, 1, 1, tzinfo=UTC)
     # A claim's mark depends on all that it states, and it states the code: whoever changes a line
     # of the extractor would test another key. Keys differ in how well eight photographs show them:
-    # with three of the four that were tried some
-    # test of averaged or once published pictures failed for want of evidence; with this one none did.
+    # with three of the four that were tried some test of averaged or once published pictures
+    # failed for want of evidence; with this one none did.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(claim_module, "extractor_sha256", lambda: "0" * 64)
         patch.setattr(claim_module, "code_version", lambda: "0.1.0 tests")
