@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from birthmark import _core
+from birthmark.models import as_planes
 from birthmark.pictures import read_picture
 
 PHOTO = "tests/data/photos/eval/bb_casamila.jpg"
@@ -54,7 +55,7 @@ def main() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     cv2.setNumThreads(1)
     picture = cv2.resize(read_picture(PHOTO), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-    x = np.ascontiguousarray(picture.transpose(2, 0, 1)[np.newaxis], np.float32) / np.float32(255)
+    x = as_planes(picture)
     out = np.empty((HEIGHT, WIDTH, 3), np.uint8)
     gains = np.random.default_rng(0).integers(-1000, 1000, (_core.ORBITS, _core.TONES), np.int16)
 
@@ -110,24 +111,32 @@ def main() -> None:
             lambda e=short: e.embed(x, out),
             without_mark,
         )
-    rival = dwt_dct(picture)
-    if rival is not None:
+    package = invisible_watermark()
+    if package is not None:
+        rival = rival_encoder(package, picture, "dwtDct")
         row("marked: invisible-watermark, dwtDct", rival, without_mark, 5)
 
 
-def dwt_dct(picture: np.ndarray) -> Callable[[], object] | None:
-    """The rival's encoder on the same picture; None where it is not installed."""
-    # The package imports torch for another method; dwtDct does not use it.
+def invisible_watermark() -> types.ModuleType | None:
+    """The rival's package; None, and a line that says so, where it is not installed."""
+    # It imports torch for a method that is not compared.
     sys.modules.setdefault("torch", types.ModuleType("torch"))
     try:
-        from imwatermark import WatermarkEncoder
+        import imwatermark
     except ImportError:
         print("invisible-watermark is not installed: `make bench` does that\n")
         return None
-    encoder = WatermarkEncoder()
+    return imwatermark
+
+
+def rival_encoder(
+    package: types.ModuleType, picture: np.ndarray, method: str
+) -> Callable[[], object]:
+    """The rival's encoder on a picture."""
+    encoder = package.WatermarkEncoder()
     encoder.set_watermark("bytes", b"test")
     bgr = np.ascontiguousarray(picture[..., ::-1])
-    return lambda: encoder.encode(bgr, "dwtDct")
+    return lambda: encoder.encode(bgr, method)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import time
-import types
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import onnxruntime
 
 from birthmark import Embedder, Input, Mark, Output, _core
+from birthmark.models import as_planes
 from birthmark.pictures import read_picture
 
 MODEL = "models/espcn_x2.onnx"
@@ -57,16 +57,10 @@ def photo(width: int, height: int) -> np.ndarray:
     return np.ascontiguousarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
-def planes(picture: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(picture.transpose(2, 0, 1)[np.newaxis], np.float32) / np.float32(
-        255
-    )
-
-
 def formats(marked: Embedder, plain: Embedder) -> None:
     """Other inputs and outputs, against the same pass without the mark and a copy of the input."""
     picture = photo(1920, 1080)
-    x = planes(picture)
+    x = as_planes(picture)
     half = x.astype(np.float16)
     for name, given, output in (
         ("float32 NCHW -> RGB", x, Output()),
@@ -89,9 +83,9 @@ def formats(marked: Embedder, plain: Embedder) -> None:
 
 def growth(marked: Embedder) -> None:
     """Time for a pixel at each size, against 1920 x 1080."""
-    base_x, base_out = planes(photo(1920, 1080)), np.empty((1080, 1920, 3), np.uint8)
+    base_x, base_out = as_planes(photo(1920, 1080)), np.empty((1080, 1920, 3), np.uint8)
     for width, height in GROWTH:
-        x, out = planes(photo(width, height)), np.empty((height, width, 3), np.uint8)
+        x, out = as_planes(photo(width, height)), np.empty((height, width, 3), np.uint8)
         turns = max(3, min(TURNS, int(TURNS * 1920 * 1080 / (width * height))))
         repeat = max(1, 1920 * 1080 // (width * height))
 
@@ -107,7 +101,7 @@ def growth(marked: Embedder) -> None:
 def two_cores(marked: Embedder) -> None:
     """One picture in two stripes, and a batch of four."""
     for name, batch in (("stripes of one 3840 x 2160 picture", 1), ("a batch of four 1080p", 4)):
-        x = planes(photo(3840, 2160) if batch == 1 else photo(1920, 1080))
+        x = as_planes(photo(3840, 2160) if batch == 1 else photo(1920, 1080))
         x = np.repeat(x, batch, axis=0)
         shape = (batch, *x.shape[2:], 3) if batch > 1 else (*x.shape[2:], 3)
         out = np.empty(shape, np.uint8)
@@ -127,7 +121,7 @@ def share_of_model(marked: Embedder) -> None:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(MODEL, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    x = planes(photo(256, 256))
+    x = as_planes(photo(256, 256))
     made = session.run(None, {name: x})[0]
     out = np.empty((*made.shape[2:], 3), np.uint8)
 
@@ -140,23 +134,17 @@ def share_of_model(marked: Embedder) -> None:
 
 def rivals(marked: Embedder) -> None:
     """invisible-watermark on the same picture; only what installs without torch."""
-    sys.modules.setdefault("torch", types.ModuleType("torch"))
-    picture = photo(1920, 1080)
-    x, out = planes(picture), np.empty_like(picture)
-    try:
-        from imwatermark import WatermarkDecoder, WatermarkEncoder
-    except ImportError:
-        print("invisible-watermark is not installed: `make bench` does that")
+    package = bench_embed.invisible_watermark()
+    if package is None:
         return
-    bgr = np.ascontiguousarray(picture[..., ::-1])
+    picture = photo(1920, 1080)
+    x, out = as_planes(picture), np.empty_like(picture)
     for method, target in RIVALS.items():
-        encoder = WatermarkEncoder()
-        encoder.set_watermark("bytes", b"test")
-        found = ratios(
-            lambda e=encoder, m=method: e.encode(bgr, m), lambda: marked.embed(x, out), 5
-        )
+        encode = bench_embed.rival_encoder(package, picture, method)
+        found = ratios(encode, lambda: marked.embed(x, out), 5)
         say(f"{method} / ours", found, f"times as long ({target} aimed at)")
-    decoder = WatermarkDecoder("bytes", 32)
+    decoder = package.WatermarkDecoder("bytes", 32)
+    bgr = np.ascontiguousarray(picture[..., ::-1])
     published = marked.embed(x)
     found = ratios(lambda: decoder.decode(bgr, "dwtDct"), lambda: _core.statistics(published), 5)
     say("dwtDct's extraction / our statistics", found, "times as long (5 aimed at)")
@@ -164,7 +152,7 @@ def rivals(marked: Embedder) -> None:
 
 def memory(mark: Mark) -> None:
     """How much more the process needs at its peak while an 8K picture is marked (Linux)."""
-    x, out = planes(photo(7680, 4320)), np.zeros((4320, 7680, 3), np.uint8)
+    x, out = as_planes(photo(7680, 4320)), np.zeros((4320, 7680, 3), np.uint8)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
     before = _peak_kib()
     Embedder(mark).embed(x, out)
@@ -182,7 +170,7 @@ def main() -> None:
     mark = Mark(_core.write_mark(bytes(16), gains))
     marked = Embedder(mark)
     plain = Embedder(None)
-    x = planes(photo(640, 360))
+    x = as_planes(photo(640, 360))
     slow = Embedder(mark, kernel="scalar")
     if not np.array_equal(marked.embed(x), slow.embed(x)):
         sys.exit("the mark is not what it should be")

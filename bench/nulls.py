@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from scipy import stats
+from tracing import MODEL, halved
 
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
@@ -26,15 +27,8 @@ from birthmark.keys import MarkKey, OwnerKey
 from birthmark.mark import coordinates, provision
 from birthmark.model_calibration import calibrate_model
 from birthmark.models import ImageModel
-from birthmark.pictures import Picture, gather_pictures, read_picture
+from birthmark.pictures import Picture, gather_pictures, read_picture, through_jpeg
 from birthmark.tails import log10_p_of_cosine
-
-MODEL = "models/espcn_x2.onnx"
-
-
-def jpeg(picture: Picture) -> Picture:
-    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 50])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
 
 
 def main() -> None:
@@ -48,10 +42,6 @@ def main() -> None:
         for split in ("train", "eval")
     }
 
-    def halved(picture: Picture) -> Picture:
-        small = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        return np.ascontiguousarray(small, np.uint8)
-
     model = ImageModel(MODEL)
     calibration = calibrate_model(model, [halved(p) for p in photos["train"]])
     data = calibration.to_bytes()
@@ -63,11 +53,11 @@ def main() -> None:
     rng = np.random.default_rng(0)
     kinds: dict[str, Callable[[int], Picture]] = {
         "photographs": lambda i: photos["eval"][i],
-        "photographs, JPEG 50": lambda i: jpeg(photos["eval"][i]),
+        "photographs, JPEG 50": lambda i: through_jpeg(photos["eval"][i], 50),
         "photographs, blurred": lambda i: cv2.GaussianBlur(photos["eval"][i], (0, 0), 1.5),
         "calibration photographs": lambda i: photos["train"][i],
         "the model's unmarked outputs": lambda i: plain.embed(outputs[i]),
-        "the same, JPEG 50": lambda i: jpeg(plain.embed(outputs[i])),
+        "the same, JPEG 50": lambda i: through_jpeg(plain.embed(outputs[i]), 50),
         "bicubic x2": lambda i: cv2.resize(small[i], None, fx=2, fy=2, interpolation=3),
         "another owner's marked outputs": lambda i: of_stranger.embed(outputs[i]),
         "white noise": lambda i: rng.integers(0, 256, (256, 256, 3), np.uint8),

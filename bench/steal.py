@@ -26,7 +26,7 @@ from birthmark.keys import MarkKey, OwnerKey
 from birthmark.mark import provision
 from birthmark.model_calibration import calibrate_model
 from birthmark.models import ImageModel
-from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture
+from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture, through_jpeg
 from birthmark.progress import Progress
 from birthmark.training.surrogates import steal
 from birthmark.verdict import run_tests, verify
@@ -48,12 +48,6 @@ def inputs_of(task: str, folder: Path, seed: int) -> list[Picture]:
             small = np.clip(np.rint(noisy), 0, 255)
         out.append(np.ascontiguousarray(small, np.uint8))
     return out
-
-
-def jpeg(picture: Picture, quality: int) -> Picture:
-    """Saved as JPEG and read again."""
-    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
 
 
 def other_keys(pictures: list[Picture], claim: Claim, count: int) -> tuple[float, float]:
@@ -107,7 +101,7 @@ def main() -> None:
         error = [np.mean((a.astype(float) - b) ** 2) for a, b in zip(answers, host, strict=True)]
         blind = verify(answers, claim, key)
         informed = verify(None, claim, key, suspect=thief, inputs=held_out, model=model)
-        compressed = verify([jpeg(a, 75) for a in answers], claim, key)
+        compressed = verify([through_jpeg(a, 75) for a in answers], claim, key)
         alone = np.median([e.log10_p for e in blind.evidence])
         print(
             f"seed {seed}: {seconds:.0f} s, MSE to the model {np.mean(error):.2f};"

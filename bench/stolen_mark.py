@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
+from tracing import MODEL, inputs_of
 
 from birthmark import _core
 from birthmark.claim import Claim
@@ -22,16 +22,8 @@ from birthmark.keys import OwnerKey
 from birthmark.mark import Mark, provision
 from birthmark.model_calibration import calibrate_model
 from birthmark.models import ImageModel
-from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture
+from birthmark.pictures import Picture, psnr_db
 from birthmark.verdict import verify
-
-MODEL = "models/espcn_x2.onnx"
-
-
-def inputs_of(folder: Path) -> list[Picture]:
-    photos = [read_picture(f) for f in gather_pictures([folder]).files]
-    shrunk = [cv2.resize(p, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for p in photos]
-    return [np.ascontiguousarray(p, np.uint8) for p in shrunk]
 
 
 def unmarked(published: Picture, marker: Embedder) -> Picture:

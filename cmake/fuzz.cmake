@@ -8,11 +8,13 @@ endif()
 
 foreach(name mark_file embed stream)
   add_executable(replay_${name} tests/fuzz/fuzz_${name}.cc tests/fuzz/replay.cc)
+  target_include_directories(replay_${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
   target_link_libraries(replay_${name} PRIVATE birthmark_core birthmark_static)
   add_test(NAME replay_${name}
     COMMAND replay_${name} ${CMAKE_CURRENT_SOURCE_DIR}/tests/fuzz/corpus/${name})
   if(BIRTHMARK_FUZZ)
     add_executable(fuzz_${name} tests/fuzz/fuzz_${name}.cc)
+    target_include_directories(fuzz_${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
     target_link_libraries(fuzz_${name} PRIVATE birthmark_core birthmark_static)
     target_compile_options(fuzz_${name} PRIVATE -fsanitize=fuzzer-no-link)
     target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)

@@ -33,7 +33,7 @@ from birthmark.keys import OwnerKey
 from birthmark.mark import provision
 from birthmark.model_calibration import calibrate_model
 from birthmark.models import ImageModel
-from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture
+from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture, through_jpeg
 from birthmark.progress import Progress
 from birthmark.training.alterations import perturb, prune, quantise
 from birthmark.training.surrogates import steal
@@ -130,12 +130,6 @@ def rows_of(task: Task) -> list[Row]:
     ]
 
 
-def jpeg(picture: Picture, quality: int) -> Picture:
-    """Saved as JPEG and read again."""
-    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
-
-
 def _noisy(picture: Picture) -> Picture:
     noise = np.random.default_rng(picture.shape[0]).standard_normal(picture.shape)
     return np.clip(np.rint(picture + 3 * noise), 0, 255).astype(np.uint8)
@@ -149,9 +143,9 @@ def _resaved(picture: Picture, factor: float) -> Picture:
 
 DAMAGES: dict[str, Callable[[Picture], Picture]] = {
     "none": lambda p: p,
-    "JPEG 90": lambda p: jpeg(p, 90),
-    "JPEG 75": lambda p: jpeg(p, 75),
-    "JPEG 50": lambda p: jpeg(p, 50),
+    "JPEG 90": lambda p: through_jpeg(p, 90),
+    "JPEG 75": lambda p: through_jpeg(p, 75),
+    "JPEG 50": lambda p: through_jpeg(p, 50),
     "cropped to the middle half": lambda p: np.ascontiguousarray(
         p[p.shape[0] // 4 : -(p.shape[0] // 4), p.shape[1] // 4 : -(p.shape[1] // 4)]
     ),
@@ -211,7 +205,7 @@ class Bench:
                 noise = self.task.noise * rng.standard_normal(x.shape)
                 x = np.clip(np.rint(x + noise), 0, 255)
             x = np.ascontiguousarray(x, np.uint8)
-            out.append((truth, jpeg(x, self.task.jpeg) if self.task.jpeg else x))
+            out.append((truth, through_jpeg(x, self.task.jpeg) if self.task.jpeg else x))
         return out
 
     def _owner(self) -> tuple[OwnerKey, Claim]:
@@ -233,7 +227,7 @@ class Bench:
         carries = set(rng.permutation(chosen)[: round(row.share * len(chosen))].tolist())
         outputs = [(self.marked if i in carries else self.unmarked)[i] for i in chosen]
         if row.published_jpeg:
-            outputs = [jpeg(y, row.published_jpeg) for y in outputs]
+            outputs = [through_jpeg(y, row.published_jpeg) for y in outputs]
         return [self.train[i] for i in chosen], outputs
 
     def theft(
@@ -298,7 +292,7 @@ class Bench:
             "pictures": blind.pictures,
             "blind_log10_p": round(blind.log10_p, 1),
             "blind_few_log10_p": round(self._judge(tiles[:FEW]).log10_p, 1),
-            "jpeg75_log10_p": round(self._judge([jpeg(t, 75) for t in tiles]).log10_p, 1),
+            "jpeg75_log10_p": round(self._judge([through_jpeg(t, 75) for t in tiles]).log10_p, 1),
             "informed_log10_p": round(informed.log10_p, 1),
             "decision": str(blind.decision),
             "informed_decision": str(informed.decision),

@@ -14,9 +14,13 @@ from birthmark import _core
 from birthmark.calibration import Calibration, FloatArray, Sums, echoes_by_tone
 from birthmark.errors import CouldNotJudge, InvalidArray
 from birthmark.pictures import Picture, check_picture
+from birthmark.tails import log10_p_of_cosine
 
 _OUTLIER_LEVELS = 12.0
-_EXTRACTOR_MODULES = ("calibration", "extract", "keys", "mark", "payload", "tails", "verdict")
+_EXTRACTOR_MODULES = (
+    *("calibration", "extract", "geometry", "keys", "mark", "payload"),
+    *("pictures", "tails", "verdict"),
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,20 @@ def extractor_sha256() -> str:
         text = (resources.files("birthmark") / f"{name}.py").read_bytes()
         whole.update(f"{name} {len(text)}\n".encode() + text)
     return whole.hexdigest()
+
+
+def log10_p_of_sums(sums: Sums, calibration: Calibration, direction: FloatArray) -> float:
+    """log10 p of the cosine test on statistics alone; 0 where they hold no texture or no mark.
+
+    Args:
+        sums: int64 [tones, orbits + 1].
+        direction: of the mark looked for, float64 [n], of length 1.
+    """
+    if sums[:, -1].sum() <= 0:
+        return 0.0
+    estimate = calibration.read(sums)
+    norm = float(np.linalg.norm(estimate))
+    return log10_p_of_cosine(float(estimate @ direction) / norm, len(direction)) if norm else 0.0
 
 
 def pixels_sha256(picture: Picture) -> str:

@@ -19,10 +19,10 @@ from birthmark import _core
 from birthmark.calibration import Calibration, FloatArray, Sums
 from birthmark.claim import Claim
 from birthmark.errors import CouldNotJudge
+from birthmark.extract import log10_p_of_sums
 from birthmark.keys import OwnerKey
 from birthmark.mark import coordinates
-from birthmark.pictures import Picture, check_picture
-from birthmark.tails import log10_p_of_cosine
+from birthmark.pictures import Picture, check_picture, turned_and_rescaled
 
 SMALLEST_SCALE, LARGEST_SCALE = 0.5, 2.0
 MOST_DEGREES = 12.0
@@ -30,7 +30,7 @@ MOST_DEGREES = 12.0
 _SCALE_STEP = 1.06
 _DEGREES_STEP = 3.0
 _FINEST = 8  # parts of a coarse step
-_LOOKED_AT = 6  # pictures
+LOOKED_AT = 6  # pictures
 _SQUARE_PX = 320  # as the model published them
 _KEPT = 4
 
@@ -91,7 +91,8 @@ def find_geometry(
         CouldNotJudge: there is no picture, or no texture in them.
     """
     calibration = Calibration.from_bytes(claim.calibration)
-    direction = coordinates(claim.mark_key(key), claim, calibration.coordinates)
+    n = calibration.coordinates
+    direction = coordinates(claim.mark_key(key), claim, n) / math.sqrt(n)
     some = _spread(pictures)
     report = progress or (lambda done, total, message: None)
 
@@ -133,9 +134,7 @@ def _spread(pictures: Sequence[Picture]) -> list[Picture]:
         raise CouldNotJudge("no picture to find a geometry in")
     for picture in pictures:
         check_picture(picture)
-    return [
-        pictures[i] for i in sorted({i * len(pictures) // _LOOKED_AT for i in range(_LOOKED_AT)})
-    ]
+    return [pictures[i] for i in sorted({i * len(pictures) // LOOKED_AT for i in range(LOOKED_AT)})]
 
 
 def _middle(picture: Picture, scale: float) -> Picture:
@@ -157,12 +156,10 @@ def _read(
     """log10 p of the pictures brought back from one geometry; 0 where nothing can be read."""
     try:
         undone = [Geometry(scale, degrees).undone(_middle(p, scale)) for p in pictures]
-        sums: Sums = np.sum([_core.statistics(p) for p in undone], axis=0, dtype=np.int64)
-        estimate = calibration.read(sums)
     except CouldNotJudge:
         return 0.0
-    size = float(np.linalg.norm(estimate) * np.linalg.norm(direction))
-    return log10_p_of_cosine(float(estimate @ direction) / size, len(direction)) if size else 0.0
+    sums: Sums = np.sum([_core.statistics(p) for p in undone], axis=0, dtype=np.int64)
+    return log10_p_of_sums(sums, calibration, direction)
 
 
 def _resampled(picture: Picture, factor: float, degrees: float) -> Picture:
@@ -173,21 +170,8 @@ def _resampled(picture: Picture, factor: float, degrees: float) -> Picture:
     out_width, out_height = int(inner_width * factor), int(inner_height * factor)
     if min(out_width, out_height) < 1:
         raise CouldNotJudge(f"a picture of {width} x {height} px is too small to be turned back")
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, factor)
-    matrix[:, 2] += (out_width - 1) / 2 - (width - 1) / 2, (out_height - 1) / 2 - (height - 1) / 2
-    # What would fold when a picture gets smaller is taken away first.
-    sigma = 0.5 * math.sqrt(max(0.0, factor**-2 - 1))
-    smooth = cv2.GaussianBlur(picture, (0, 0), sigma) if sigma else picture
-    return np.asarray(
-        cv2.warpAffine(
-            smooth,
-            matrix,
-            (out_width, out_height),
-            flags=cv2.INTER_LANCZOS4,
-            borderMode=cv2.BORDER_REFLECT_101,
-        ),
-        np.uint8,
-    )
+    size = (out_height, out_width)
+    return turned_and_rescaled(picture, size, factor, degrees, cv2.INTER_LANCZOS4)
 
 
 def _inner_rectangle(width: int, height: int, radians: float) -> tuple[float, float]:

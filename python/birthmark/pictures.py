@@ -218,3 +218,39 @@ def _window_mean(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     kernel = cv2.getGaussianKernel(11, 1.5, cv2.CV_64F)
     filtered = cv2.sepFilter2D(x, cv2.CV_64F, kernel, kernel)
     return np.asarray(filtered[5:-5, 5:-5], np.float64)
+
+
+def through_jpeg(picture: Picture, quality: int) -> Picture:
+    """A uint8 RGB picture [h, w, 3] after it was saved as JPEG of this quality (1 to 100)."""
+    import cv2
+
+    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    bgr = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    return np.ascontiguousarray(bgr[..., ::-1])
+
+
+def turned_and_rescaled(
+    picture: Picture, size: tuple[int, int], factor: float, degrees: float, interpolation: int
+) -> Picture:
+    """The middle of a picture, turned about it and rescaled.
+
+    Args:
+        picture: uint8 [h, w, 3].
+        size: height and width of what is returned, in pixels after the change.
+        factor: how many times as large things become. What would fold when they get smaller is
+            smoothed away first.
+        degrees: counter-clockwise.
+        interpolation: one of OpenCV's, such as ``cv2.INTER_CUBIC``.
+    """
+    import cv2
+
+    height, width = picture.shape[:2]
+    x, y = (width - 1) / 2, (height - 1) / 2
+    matrix = cv2.getRotationMatrix2D((x, y), degrees, factor)
+    matrix[:, 2] += (size[1] - 1) / 2 - x, (size[0] - 1) / 2 - y
+    sigma = 0.5 * math.sqrt(max(0.0, factor**-2 - 1))
+    smooth = cv2.GaussianBlur(picture, (0, 0), sigma) if sigma else picture
+    warped = cv2.warpAffine(
+        smooth, matrix, size[::-1], flags=interpolation, borderMode=cv2.BORDER_REFLECT_101
+    )
+    return np.ascontiguousarray(warped, np.uint8)

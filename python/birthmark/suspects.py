@@ -109,11 +109,7 @@ class SuspectPictures:
                 array: Picture = source
                 self._sources.append(SuspectPicture(f"picture {i + 1}", partial(_same, array)))
                 continue
-            if not isinstance(source, str | os.PathLike):
-                raise InvalidArray(
-                    f"picture {i + 1}: neither an array nor a path, but {type(source).__name__}"
-                )
-            for found in _found(Path(source)):
+            for found in _found(path_of(source, i)):
                 if isinstance(found, Path):
                     real = os.path.realpath(found)
                     if real in seen:
@@ -155,7 +151,7 @@ class SuspectPictures:
             elif _is_video(source):
                 yield from _frames(source, self._every)
             else:
-                name = _name(source)
+                name = name_of(source)
                 yield SuspectPicture(name, partial(_read_file, source, name))
 
     def _count(self, source: Path | SuspectPicture) -> int:
@@ -174,7 +170,20 @@ def _same(picture: Picture) -> Picture:
     return picture
 
 
-def _name(path: Path) -> str:
+def path_of(source: object, index: int) -> Path:
+    """The ``index``-th of what was given as pictures, counted from 0, as a path.
+
+    Raises:
+        InvalidArray: it is none.
+    """
+    if not isinstance(source, str | os.PathLike):
+        raise InvalidArray(
+            f"picture {index + 1}: neither an array nor a path, but {type(source).__name__}"
+        )
+    return Path(source)
+
+
+def name_of(path: Path) -> str:
     """A path as text; a file name's stray bytes are shown as such."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
@@ -214,13 +223,13 @@ def _of_folder(folder: Path) -> list[Path | SuspectPicture]:
     left_out: list[SuspectPicture] = []
     for entry in sorted(folder.iterdir()):
         if entry.is_dir():
-            left_out.append(_refusal(_name(entry), "a folder inside a folder is not opened"))
+            left_out.append(_refusal(name_of(entry), "a folder inside a folder is not opened"))
         elif entry.suffix.lower() in SUFFIXES | VIDEO_SUFFIXES:
             taken.append(entry)
         elif _is_archive(entry):
-            left_out.append(_refusal(_name(entry), "an archive is opened only if named itself"))
+            left_out.append(_refusal(name_of(entry), "an archive is opened only if named itself"))
         else:
-            left_out.append(_refusal(_name(entry), "neither picture nor video by its name"))
+            left_out.append(_refusal(name_of(entry), "neither picture nor video by its name"))
     if not taken:
         raise InvalidPicture(f"{folder}: no pictures in this folder")
     return [*taken, *left_out]
@@ -266,7 +275,7 @@ def _opened_archive(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
 
 
 def _members(path: Path) -> Iterator[SuspectPicture]:
-    name = _name(path)
+    name = name_of(path)
     with ExitStack() as stack:
         try:
             archive = stack.enter_context(_opened_archive(path, name))
@@ -356,7 +365,7 @@ class _Video:
 
 
 def _frames(path: Path, every: int) -> Iterator[SuspectPicture]:
-    name = _name(path)
+    name = name_of(path)
     try:
         video = _Video(path, name)
     except InvalidPicture as error:

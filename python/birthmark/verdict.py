@@ -25,7 +25,6 @@ import enum
 import functools
 import hashlib
 import math
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -39,18 +38,23 @@ from birthmark.claim import Claim, to_time
 from birthmark.errors import (
     BirthmarkError,
     CouldNotJudge,
-    InvalidArray,
     InvalidModel,
     InvalidTrial,
 )
-from birthmark.extract import PictureStatistics, Pool, Regression, pixels_sha256
+from birthmark.extract import (
+    PictureStatistics,
+    Pool,
+    Regression,
+    log10_p_of_sums,
+    pixels_sha256,
+)
 from birthmark.files import StrPath
 from birthmark.geometry import Geometry
 from birthmark.keys import MarkKey, OwnerKey, check_customer
 from birthmark.mark import claimed_chips, coordinates, rotation
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, read_picture
-from birthmark.suspects import SuspectPictures
+from birthmark.suspects import SuspectPictures, name_of, path_of
 from birthmark.tails import (
     log10_likelihood_ratio,
     log10_p_of_chips,
@@ -520,7 +524,7 @@ def judge(
             p.sha256,
             p.height_px,
             p.width_px,
-            _alone(p.sums, calibration, direction),
+            log10_p_of_sums(p.sums, calibration, direction),
             p.input_sha256,
         )
         for p in pool.pictures
@@ -552,7 +556,8 @@ def _controls(
     if not measured.inputs:
         return ()
     for entry in measured.inputs:
-        log10_p = _alone(entry.sums, calibration, direction) + math.log10(len(measured.inputs))
+        log10_p = log10_p_of_sums(entry.sums, calibration, direction)
+        log10_p += math.log10(len(measured.inputs))
         if log10_p < _STALE_LOG10_P:
             raise CouldNotJudge(
                 f"{entry.name}: this input carries the mark itself (p = 10^{log10_p:.1f}); what"
@@ -563,7 +568,7 @@ def _controls(
     if measured.own is not None:
         groups.append(("the owner's unmarked outputs", measured.own))
     controls = tuple(
-        Control(name, len(measured.inputs), _alone(sums, calibration, direction))
+        Control(name, len(measured.inputs), log10_p_of_sums(sums, calibration, direction))
         for name, sums in groups
     )
     for control in controls:
@@ -575,21 +580,13 @@ def _controls(
     return controls
 
 
-def _alone(sums: Sums, calibration: Calibration, direction: FloatArray) -> float:
-    if sums[:, -1].sum() <= 0:
-        return 0.0
-    estimate = calibration.read(sums)
-    norm = float(np.linalg.norm(estimate))
-    return log10_p_of_cosine(float(estimate @ direction) / norm, len(direction)) if norm else 0.0
-
-
 def _curve(
     pool: Pool, calibration: Calibration, direction: FloatArray
 ) -> tuple[tuple[int, float], ...]:
     """log10 p of the blind cosine test after 1, 2, 4 ... all pictures."""
     counts = sorted({min(2**i, len(pool.pictures)) for i in range(32)})
     running = np.cumsum([p.sums for p in pool.pictures], axis=0)
-    return tuple((k, _alone(running[k - 1], calibration, direction)) for k in counts)
+    return tuple((k, log10_p_of_sums(running[k - 1], calibration, direction)) for k in counts)
 
 
 def _named(pictures: Pictures) -> list[tuple[str, StrPath | Picture]]:
@@ -598,13 +595,9 @@ def _named(pictures: Pictures) -> list[tuple[str, StrPath | Picture]]:
     for i, picture in enumerate(pictures):
         if isinstance(picture, np.ndarray):
             named.append((f"picture {i + 1}", picture))
-        elif not isinstance(picture, str | os.PathLike):
-            raise InvalidArray(
-                f"picture {i + 1}: neither an array nor a path, but {type(picture).__name__}"
-            )
         else:
-            for path in gather_pictures([picture]).files:
-                named.append((os.fsencode(path).decode("utf-8", "backslashreplace"), path))
+            files = gather_pictures([path_of(picture, i)]).files
+            named.extend((name_of(path), path) for path in files)
     return named
 
 

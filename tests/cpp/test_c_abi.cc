@@ -2,7 +2,6 @@
 // folder as argument it writes there a mark, a picture and the marked picture instead.
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -11,42 +10,21 @@
 #include "birthmark/birthmark.h"
 #include "contract/mark_file.h"
 #include "embed/embedder.h"
+#include "tests/cpp/check.h"
+#include "tests/cpp/example.h"
 
 namespace {
-
-void Check(bool condition, const char* what, int line) {
-  if (condition) return;
-  std::fprintf(stderr, "line %d: %s\n", line, what);
-  std::exit(1);
-}
-#define CHECK(condition) Check(condition, #condition, __LINE__)
 
 using Bytes = std::vector<std::uint8_t>;
 constexpr int kWidth = 701, kHeight = 83;
 
-birthmark::MarkFile ExampleMark() {
-  birthmark::MarkFile mark;
-  for (int o = 0; o < birthmark::kOrbits; ++o) {
-    for (int t = 0; t < birthmark::kTones; ++t) {
-      mark.gains[o][t] = static_cast<std::int16_t>((37 * o + 11 * t) % 301 - 150);
-    }
-  }
-  return mark;
-}
-
 Bytes MarkBytes() {
-  const auto bytes = birthmark::WriteMarkFile(ExampleMark());
+  const auto bytes = birthmark::WriteMarkFile(example::Mark());
   return Bytes(bytes.begin(), bytes.end());
 }
 
 Bytes Picture(int channels) {
-  Bytes picture(std::size_t{kWidth} * kHeight * static_cast<std::size_t>(channels));
-  std::uint32_t state = 1;
-  for (std::uint8_t& value : picture) {
-    state = state * 1664525U + 1013904223U;
-    value = static_cast<std::uint8_t>(state >> 24);
-  }
-  return picture;
+  return example::Noise(std::size_t{kWidth} * kHeight * static_cast<std::size_t>(channels));
 }
 
 birthmark_source SourceOf(const Bytes& picture, int channels) {
@@ -69,7 +47,7 @@ birthmark_target TargetOf(Bytes& picture, int channels) {
 // What the core makes of three channels.
 Bytes Expected(const Bytes& picture) {
   Bytes out(picture.size());
-  birthmark::Embedder embedder(ExampleMark(), birthmark::Isa::kScalar);
+  birthmark::Embedder embedder(example::Mark(), birthmark::Isa::kScalar);
   birthmark::Source source;
   birthmark::Target target;
   source.element = birthmark::Element::kUint8;

@@ -15,6 +15,7 @@
 #include "contract/mark_file.h"
 #include "cuda/embed_kernel.cuh"
 #include "embed/kernels.h"
+#include "tests/cpp/check.h"
 
 namespace {
 
@@ -25,13 +26,6 @@ using birthmark::cuda::Format;
 using birthmark::cuda::Job;
 using cuda_emulator::Order;
 using Bytes = std::vector<unsigned char>;
-
-void Check(bool condition, const std::string& what, int line) {
-  if (condition) return;
-  std::fprintf(stderr, "line %d: %s\n", line, what.c_str());
-  std::exit(1);
-}
-#define CHECK(condition) Check(condition, #condition, __LINE__)
 
 std::mt19937 random_bits(20240229);  // NOLINT: the same in every run
 int Draw(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_bits); }
@@ -272,7 +266,8 @@ void Agrees(const Case& c) {
   Job job = {};
   int not_finite = 0;
   const Bytes found = Run(c, batch, gains, job, not_finite);
-  Check(not_finite == 0, c.Name() + ": finite values were taken for others", __LINE__);
+  checks::Check(not_finite == 0, (c.Name() + ": finite values were taken for others").c_str(),
+                __LINE__);
   Bytes expected(found.size(), kUntouched);
   for (int i = 0; i < c.pictures; ++i) {
     const birthmark::EmbedJob one = {
@@ -284,10 +279,10 @@ void Agrees(const Case& c) {
     CHECK(birthmark::KernelFor(birthmark::Isa::kScalar)->embed(one, *work));
   }
   for (std::size_t i = 0; i < found.size(); ++i) {
-    Check(found[i] == expected[i],
-          c.Name() + ": byte " + std::to_string(i) + " is " + std::to_string(found[i]) + ", not " +
-              std::to_string(expected[i]),
-          __LINE__);
+    if (found[i] == expected[i]) continue;
+    const std::string what = c.Name() + ": byte " + std::to_string(i) + " is " +
+                             std::to_string(found[i]) + ", not " + std::to_string(expected[i]);
+    checks::Check(false, what.c_str(), __LINE__);
   }
 }
 
@@ -422,7 +417,8 @@ void OneValueThatIsNotFiniteIsSeen() {
     Job job = {};
     int not_finite = 0;
     Run(c, batch, gains, job, not_finite);
-    Check(not_finite == 1, c.Name() + ": a value that is not finite was missed", __LINE__);
+    checks::Check(not_finite == 1, (c.Name() + ": a value that is not finite was missed").c_str(),
+                  __LINE__);
   }
 }
 

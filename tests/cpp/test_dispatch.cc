@@ -1,20 +1,13 @@
 // The choice of instruction set: names, and every single feature bit that can forbid a kernel.
 #include <cstdio>
-#include <cstdlib>
 
 #include "embed/dispatch.h"
+#include "tests/cpp/check.h"
 
 namespace {
 
 using birthmark::Isa;
 using birthmark::X86Features;
-
-void Check(bool condition, const char* what, int line) {
-  if (condition) return;
-  std::fprintf(stderr, "line %d: %s\n", line, what);
-  std::exit(1);
-}
-#define CHECK(condition) Check(condition, #condition, __LINE__)
 
 constexpr X86Features kEverything = {~0U, ~0U, ~0U, ~0U, ~uint64_t{0}};
 

@@ -2,11 +2,11 @@
 // the Python tests say.)
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <vector>
 
 #include "embed/embedder.h"
+#include "tests/cpp/check.h"
 
 namespace {
 
@@ -17,13 +17,6 @@ using birthmark::Isa;
 using birthmark::Source;
 using birthmark::Status;
 using birthmark::Target;
-
-void Check(bool condition, const char* what, int line) {
-  if (condition) return;
-  std::fprintf(stderr, "line %d: %s\n", line, what);
-  std::exit(1);
-}
-#define CHECK(condition) Check(condition, #condition, __LINE__)
 
 using Bytes = std::vector<std::uint8_t>;
 constexpr Element kElements[] = {Element::kUint8, Element::kInt8, Element::kFloat16,

@@ -19,15 +19,9 @@
 
 #include "embed/embedder.h"
 #include "embed/row_stream.h"
+#include "tests/cpp/check.h"
 
 namespace {
-
-void Check(bool condition, const char* what, int line) {
-  if (condition) return;
-  std::fprintf(stderr, "line %d: %s\n", line, what);
-  std::exit(1);
-}
-#define CHECK(condition) Check(condition, #condition, __LINE__)
 
 // Counted by the functions below, which the linker takes in place of the C library's.
 std::size_t allocations = 0, allocated_bytes = 0, locks = 0;

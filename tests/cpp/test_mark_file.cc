@@ -3,12 +3,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <span>
 #include <vector>
 
 #include "contract/mark_file.h"
+#include "tests/cpp/check.h"
 
 namespace {
 
@@ -18,13 +18,6 @@ using birthmark::kTones;
 using birthmark::MarkFile;
 using birthmark::MarkFileStatus;
 using Bytes = std::vector<std::uint8_t>;
-
-void Check(bool condition, const char* what, int line) {
-  if (condition) return;
-  std::fprintf(stderr, "line %d: %s\n", line, what);
-  std::exit(1);
-}
-#define CHECK(condition) Check(condition, #condition, __LINE__)
 
 // The contract's bound on the sum of a tone's magnitudes.
 constexpr int kBound = 60000;

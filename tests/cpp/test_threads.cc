@@ -2,12 +2,13 @@
 // kept: the bytes of one thread. Meant for the thread sanitizer.
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <thread>
 #include <vector>
 
 #include "embed/embedder.h"
 #include "embed/row_stream.h"
+#include "tests/cpp/check.h"
+#include "tests/cpp/example.h"
 
 namespace {
 
@@ -18,36 +19,11 @@ using birthmark::Status;
 using birthmark::Target;
 using Bytes = std::vector<std::uint8_t>;
 
-void Check(bool condition, const char* what, int line) {
-  if (condition) return;
-  std::fprintf(stderr, "line %d: %s\n", line, what);
-  std::abort();
-}
-#define CHECK(condition) Check(condition, #condition, __LINE__)
-
 constexpr int kThreads = 12, kRounds = 8;
 constexpr int kWidth = 201, kHeight = 96;  // stripes of an even number of rows
 constexpr std::ptrdiff_t kStride = 3 * kWidth;
 
-birthmark::MarkFile ExampleMark() {
-  birthmark::MarkFile mark;
-  for (int o = 0; o < birthmark::kOrbits; ++o) {
-    for (int t = 0; t < birthmark::kTones; ++t) {
-      mark.gains[o][t] = static_cast<std::int16_t>((37 * o + 11 * t) % 301 - 150);
-    }
-  }
-  return mark;
-}
-
-Bytes Picture() {
-  Bytes picture(std::size_t{kHeight} * kStride);
-  std::uint32_t state = 1;
-  for (std::uint8_t& value : picture) {
-    state = state * 1664525U + 1013904223U;
-    value = static_cast<std::uint8_t>(state >> 24);
-  }
-  return picture;
-}
+Bytes Picture() { return example::Noise(std::size_t{kHeight} * kStride); }
 
 Source SourceOf(const Bytes& picture) {
   Source source;
@@ -119,7 +95,7 @@ int main() {
   const Source source = SourceOf(picture);
   for (Isa isa : birthmark::kAllIsas) {
     if (!birthmark::IsaIsUsable(isa)) continue;
-    Embedder embedder(ExampleMark(), isa);
+    Embedder embedder(example::Mark(), isa);
     Bytes expected(picture.size());
     CHECK(embedder.Embed(source, TargetOf(expected, 0), {0, kHeight, 0, kWidth}) == Status::kOk);
     StripesOfOnePicture(embedder, source, expected);

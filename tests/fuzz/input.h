@@ -4,22 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <iterator>
 #include <vector>
+
+#include "tests/cpp/check.h"
 
 namespace fuzz {
 
 using Bytes = std::vector<std::uint8_t>;
-
-// A finding: the fuzzer keeps the input of a process that aborts.
-inline void Check(bool condition, const char* what, int line) {
-  if (condition) return;
-  std::fprintf(stderr, "line %d: %s\n", line, what);
-  std::abort();
-}
-#define CHECK(condition) fuzz::Check(condition, #condition, __LINE__)
 
 // Reads choices off the front. When the bytes run out every choice is 0, so that short inputs are
 // whole ones.

@@ -163,10 +163,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--inputs", required=True, help="folder of inputs")
     added.add_argument("--outputs", required=True, help="folder of outputs with the same stems")
-    added.add_argument("--student", default="unet", help="unet (default), resnet or cnn")
+    added.add_argument("--student", default="unet", help="unet (default), resnet, cnn, espcn ...")
     added.add_argument("--steps", type=shared.count, default=1500)
     added.add_argument("--seed", type=shared.count, default=0)
-    added.add_argument("--loss", default="mse", help="mse (default), l1 or charbonnier")
+    added.add_argument("--loss", default="mse", help="mse (default), l1, charbonnier ...")
     added.add_argument("--checkpoint", help="save progress here, and go on from it")
     threads(added, 1)
     added.add_argument("-o", "--output", required=True)
@@ -445,12 +445,12 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _geometry(pictures: SuspectPictures | None, claim: Claim, key: OwnerKey) -> Geometry:
-    from birthmark.geometry import find_geometry
+    from birthmark.geometry import LOOKED_AT, find_geometry
 
     if pictures is None:
         raise ValueError("--search is for PICTUREs; a suspect's own answers are not rescaled")
     progress = Progress("searching")
-    geometry = find_geometry(pictures.some(6), claim, key, progress=progress)
+    geometry = find_geometry(pictures.some(LOOKED_AT), claim, key, progress=progress)
     progress.close()
     return geometry
 

@@ -10,7 +10,14 @@ import numpy.typing as npt
 
 from birthmark.errors import InvalidArray, InvalidPicture, InvalidTraining
 from birthmark.files import StrPath
-from birthmark.pictures import Picture, check_picture, gather_pictures, read_picture
+from birthmark.pictures import (
+    Picture,
+    check_picture,
+    gather_pictures,
+    read_picture,
+    through_jpeg,
+    turned_and_rescaled,
+)
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -111,6 +118,8 @@ class Pairs:
     def _crop(
         self, rng: np.random.Generator, index: int, augment: bool, disturbances: Sequence[str]
     ) -> tuple[Picture, Picture]:
+        import cv2
+
         x, y = self._inputs[index], self._outputs[index]
         scale = self.scale
         factor = rng.uniform(*RESCALED) if "rescale" in disturbances else 1.0
@@ -126,33 +135,15 @@ class Pairs:
         x = x[top : top + side, left : left + side]
         y = y[top * scale : (top + side) * scale, left * scale : (left + side) * scale]
         if degrees or factor != 1.0:
-            x = _warp(x, self.side, factor, degrees)
-            y = _warp(y, self.side * scale, factor, degrees)
+            x, y = (
+                turned_and_rescaled(p, (side, side), factor, degrees, cv2.INTER_CUBIC)
+                for p, side in ((x, self.side), (y, self.side * scale))
+            )
         y = _disturbed(y, rng, disturbances)
         if not augment:
             return x, y
         symmetry = int(rng.integers(8))
         return turn(x, symmetry), turn(y, symmetry)
-
-
-def _warp(picture: Picture, side: int, factor: float, degrees: float) -> Picture:
-    """The middle of a picture, turned and rescaled about it: uint8 [side, side, 3]."""
-    import cv2
-
-    centre = (picture.shape[1] - 1) / 2
-    matrix = cv2.getRotationMatrix2D((centre, centre), degrees, factor)
-    matrix[:, 2] += (side - 1) / 2 - centre
-    # What would fold when it gets smaller is taken away first.
-    sigma = 0.5 * np.sqrt(max(0.0, factor**-2 - 1))
-    smooth = cv2.GaussianBlur(picture, (0, 0), sigma) if sigma else picture
-    warped = cv2.warpAffine(
-        smooth,
-        matrix,
-        (side, side),
-        flags=cv2.INTER_CUBIC,
-        borderMode=cv2.BORDER_REFLECT_101,
-    )
-    return np.ascontiguousarray(warped, np.uint8)
 
 
 def _disturbed(y: Picture, rng: np.random.Generator, disturbances: Sequence[str]) -> Picture:
@@ -166,8 +157,7 @@ def _disturbed(y: Picture, rng: np.random.Generator, disturbances: Sequence[str]
         changed = np.clip(np.rint(changed + noise), 0, 255).astype(np.uint8)
     if "jpeg" in disturbances:
         quality = int(rng.integers(JPEG_QUALITIES[0], JPEG_QUALITIES[1] + 1))
-        _, data = cv2.imencode(".jpg", changed[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        changed = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
+        changed = through_jpeg(changed, quality)
     return changed
 
 
