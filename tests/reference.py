@@ -21,6 +21,8 @@ K15 = (1, 2, 3, 4, 5, 6, 7, 8, 7, 6, 5, 4, 3, 2, 1)
 TONES = 16
 ORBITS = [(i, j) for i in range(1, 6) for j in range(i + 1) if i * i + j * j <= 32]
 TAP_SUM_MAX = 60000
+TINT_GAIN_MAX = 16384
+GAIN_ROWS = len(ORBITS) + 3 * 4
 
 # How far a pixel's echo can see: the farthest tap, then each filter's reach.
 TAP_REACH = 10
@@ -149,27 +151,52 @@ def orbit_sums(w: Ints) -> Ints:
     return sums
 
 
-def fields(picture: Picture) -> tuple[Ints, Ints, Ints]:
-    """Steps 1 to 9: `w` [h, w], tone [h, w] and `t_o` [orbits, h, w] over the picture."""
+def tint_fields(v_q6: Ints, act_q14: Ints) -> Ints:
+    """Step 10: blueness, redness and roughness [3, h, w]."""
+    red, green, blue = np.moveaxis(v_q6, -1, 0)
+    return np.stack(
+        [
+            np.clip(blue - green, -3072, 3072),
+            np.clip(red - green, -3072, 3072),
+            64 * np.minimum(act_q14 >> 14, 15),
+        ]
+    )
+
+
+def fields(picture: Picture) -> tuple[Ints, Ints, Ints, Ints]:
+    """Steps 1 to 10: `w` [h, w], tone [h, w], `t_o` [orbits, h, w], tint fields [3, h, w]."""
     return fields_of(load(picture))
 
 
-def fields_of(v_q6: Ints) -> tuple[Ints, Ints, Ints]:
-    """Steps 3 to 9, of loaded values [h, w, 3]."""
+def fields_of(v_q6: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """Steps 3 to 10, of loaded values [h, w, 3]."""
     y_q2 = continued(luma(v_q6))
     low = smooth(y_q2, K9)
     b_q6 = texture(y_q2, low)
-    w = normalised_texture(b_q6, activity(b_q6))
-    return crop(w, TAP_REACH), crop(tone(low), TAP_REACH + K15_REACH), orbit_sums(w)
+    act_q14 = activity(b_q6)
+    w = normalised_texture(b_q6, act_q14)
+    return (
+        crop(w, TAP_REACH),
+        crop(tone(low), TAP_REACH + K15_REACH),
+        orbit_sums(w),
+        tint_fields(v_q6, crop(act_q14, TAP_REACH)),
+    )
 
 
-def residual(tones: Ints, sums: Ints, gains: Gains) -> Ints:
-    """Steps 10 and 11: `r_q6` [h, w] of a mark with gains [orbits, tones]."""
+def residual(tones: Ints, sums: Ints, colour: Ints, gains: Gains) -> Ints:
+    """Steps 11 and 12: `r_q6` [h, w, 3] of a mark with gains [GAIN_ROWS, tones]."""
     g = gains.astype(np.int64)
     echo = np.zeros(tones.shape, np.int64)
     for o in range(len(ORBITS)):
         echo += mul_round_15(sums[o], g[o][tones])
-    return np.clip(echo, -128, 128)
+    channels = []
+    for c in range(3):
+        h = g[len(ORBITS) + 4 * c :][:4, tones]
+        tint = h[0] + sum(mul_round_15(colour[f], h[f + 1]) for f in range(3))
+        tint = np.clip(tint, -64, 64)
+        left = 128 - np.abs(tint)
+        channels.append(tint + np.clip(echo, -left, left))
+    return np.stack(channels, axis=-1)
 
 
 def plain(x: Picture) -> Bytes:
@@ -178,17 +205,17 @@ def plain(x: Picture) -> Bytes:
 
 
 def published(x: Picture, gains: Gains) -> Bytes:
-    """Step 12: what is published with a mark, uint8 [h, w, 3]."""
-    _, tones, sums = fields(x)
-    r_q6 = residual(tones, sums, gains)
-    value: Ints = np.clip((load(x) + r_q6[..., None] + 32) >> 6, 0, 255)
+    """Step 13: what is published with a mark, uint8 [h, w, 3]."""
+    _, tones, sums, colour = fields(x)
+    r_q6 = residual(tones, sums, colour, gains)
+    value: Ints = np.clip((load(x) + r_q6 + 32) >> 6, 0, 255)
     return value.astype(np.uint8)
 
 
 def marked(v_q6: Ints, gains: Gains) -> Ints:
     """Step 14: `p_q6` [h, w, 3] of loaded values [h, w, 3]."""
-    _, tones, sums = fields_of(v_q6)
-    return np.clip(v_q6 + residual(tones, sums, gains)[..., None], 0, 16320)
+    _, tones, sums, colour = fields_of(v_q6)
+    return np.clip(v_q6 + residual(tones, sums, colour, gains), 0, 16320)
 
 
 def as_bytes(p_q6: Ints) -> Bytes:
@@ -242,8 +269,8 @@ def as_ten_bits(q6: Ints) -> npt.NDArray[np.uint16]:
 
 
 def statistics(picture: Picture) -> Ints:
-    """Step 13: `S` [tones, orbits + 1] of a suspect picture."""
-    w, tones, sums = fields(picture)
+    """Step 19: `S` [tones, orbits + 1] of a suspect picture."""
+    w, tones, sums, _ = fields(picture)
     result = np.zeros((TONES, len(ORBITS) + 1), np.int64)
     for value in range(TONES):
         here = tones == value

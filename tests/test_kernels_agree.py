@@ -52,7 +52,7 @@ def same(found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic], kern
 
 def agree(picture: Picture, *tables: Gains) -> None:
     """All kernels against the reference: fields, plain output, and each mark with statistics."""
-    texture, tones, sums = reference.fields(picture)
+    texture, tones, sums, colour = reference.fields(picture)
     plain = reference.plain(picture)
     plain_statistics = reference.statistics(plain)
     for kernel in KERNELS:
@@ -60,6 +60,7 @@ def agree(picture: Picture, *tables: Gains) -> None:
         same(found[0], texture, kernel)
         same(found[1], tones, kernel)
         same(found[2], sums, kernel)
+        same(found[3], colour, kernel)
         same(plain_embedder(kernel).embed(picture), plain, kernel)
         same(_core.statistics(plain, kernel), plain_statistics, kernel)
     for gains in tables:
@@ -78,6 +79,8 @@ def test_there_is_something_to_compare() -> None:
     assert sum(len(reference.orbit_taps(i, j)) for i, j in reference.ORBITS) == 100
     assert reference.TONES == _core.TONES == 16
     assert reference.TAP_SUM_MAX == _core.TAP_SUM_MAX
+    assert reference.TINT_GAIN_MAX == _core.TINT_GAIN_MAX
+    assert reference.GAIN_ROWS == _core.GAIN_ROWS
     assert sum(reference.K9) == sum(reference.K15) == 64
     for kernel in KERNELS:
         assert plain_embedder(kernel).kernel == kernel

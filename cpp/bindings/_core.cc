@@ -638,8 +638,9 @@ py::tuple Fields(const py::object& picture, const std::optional<std::string>& ke
   py::array_t<std::int16_t> texture({source.height, source.width});
   py::array_t<std::uint8_t> tone({source.height, source.width});
   py::array_t<std::int16_t> orbits({kOrbits, source.height, source.width});
+  py::array_t<std::int16_t> tint({birthmark::kTintFields - 1, source.height, source.width});
   const birthmark::FieldsJob job = {source, texture.mutable_data(), tone.mutable_data(),
-                                    orbits.mutable_data()};
+                                    orbits.mutable_data(), tint.mutable_data()};
   bool finite = false;
   {
     py::gil_scoped_release release;
@@ -648,7 +649,7 @@ py::tuple Fields(const py::object& picture, const std::optional<std::string>& ke
     finite = run.fields(job, *work);
   }
   if (!finite) RaiseUnlessOk(Status::kNotFinite);
-  return py::make_tuple(texture, tone, orbits);
+  return py::make_tuple(texture, tone, orbits, tint);
 }
 
 // --- Streams -------------------------------------------------------------------------------------
@@ -746,8 +747,8 @@ py::bytes WriteMark(const py::object& id, const py::object& given) {
   MarkFile mark;
   if (name.size() != mark.id.size()) Raise("InvalidMarkFile", "a mark id has 16 bytes");
   if (!py::isinstance<py::array_t<std::int16_t>>(gains) || gains.ndim() != 2 ||
-      gains.shape(0) != kOrbits || gains.shape(1) != kTones) {
-    Raise("InvalidMarkFile", "gains are int16 [orbits, tones]");
+      gains.shape(0) != birthmark::kGainRows || gains.shape(1) != kTones) {
+    Raise("InvalidMarkFile", "gains are int16 [gain rows, tones]");
   }
   std::memcpy(mark.id.data(), name.data(), name.size());
   std::memcpy(mark.gains, Gains(gains).data(), sizeof(mark.gains));
@@ -760,7 +761,7 @@ py::bytes WriteMark(const py::object& id, const py::object& given) {
 
 py::tuple ReadMark(const py::object& data) {
   const MarkFile mark = CheckedMark(data);
-  Gains gains({kOrbits, kTones});
+  Gains gains({birthmark::kGainRows, kTones});
   std::memcpy(gains.mutable_data(), mark.gains, sizeof(mark.gains));
   return py::make_tuple(py::bytes(reinterpret_cast<const char*>(mark.id.data()), mark.id.size()),
                         gains);
@@ -774,6 +775,10 @@ PYBIND11_MODULE(_core, m) {
   m.attr("TAP_SUM_MAX") = birthmark::kTapSumMax;
   m.attr("TONES") = kTones;
   m.attr("ORBITS") = kOrbits;
+  m.attr("GAIN_ROWS") = birthmark::kGainRows;
+  m.attr("TINT_FIELDS") = birthmark::kTintFields;
+  m.attr("TINT_GAIN_MAX") = birthmark::kTintGainMax;
+  m.attr("TINT_MAX_LEVELS") = birthmark::kTintMaxQ6 / 64.0;
   m.attr("HALO") = birthmark::kHalo;
 
   m.def(
@@ -851,9 +856,10 @@ PYBIND11_MODULE(_core, m) {
       .def("finish", &Stream::Finish);
 
   m.def("statistics", &Statistics, py::arg("picture"), py::arg("kernel") = std::nullopt,
-        "int64 [tones, orbits + 1]: sums over the picture (contract, step 13).");
+        "int64 [tones, orbits + 1]: sums over the picture (contract, step 19).");
   m.def("fields", &Fields, py::arg("picture"), py::arg("kernel") = std::nullopt,
-        "(texture int16 [h, w], tone uint8 [h, w], orbit sums int16 [orbits, h, w]).");
+        "(texture int16 [h, w], tone uint8 [h, w], orbit sums int16 [orbits, h, w], blueness, redness "
+        "and roughness int16 [3, h, w]).");
   m.def("write_mark", &WriteMark, py::arg("id"), py::arg("gains"), "Bytes of a mark file.");
-  m.def("read_mark", &ReadMark, py::arg("data"), "(id, gains int16 [orbits, tones]).");
+  m.def("read_mark", &ReadMark, py::arg("data"), "(id, gains int16 [gain rows, tones]).");
 }

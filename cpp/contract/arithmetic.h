@@ -15,7 +15,7 @@
 namespace birthmark {
 
 // Raised whenever a published byte or a statistic could differ for the same input.
-inline constexpr int kContractVersion = 1;
+inline constexpr int kContractVersion = 2;
 
 // Step 1 to 4: pixels and luma.
 inline constexpr int kWhiteQ6 = 255 * 64;
@@ -84,11 +84,20 @@ BM_INLINE constexpr OrbitTable MakeOrbits() {
 }
 inline constexpr OrbitTable kOrbitTable = MakeOrbits();
 
-// Step 10 to 12: the mark's bound and the residual's.
+// Step 10: what a tint is made of: a constant, blueness, redness, roughness.
+inline constexpr int kTintFields = 4;
+inline constexpr int kHueMaxQ6 = 48 * 64;
+inline constexpr int kRoughnessMax = 15;
+
+// A mark's gains: a row for each orbit, then one for each field of red's tint, of green's, of
+// blue's. Step 11 and 12: their bounds, and those of tint and residual.
+inline constexpr int kGainRows = kOrbits + 3 * kTintFields;
 inline constexpr int kTapSumMax = 60000;
+inline constexpr int kTintGainMax = 16384;
+inline constexpr int kTintMaxQ6 = 64;
 inline constexpr int kResidualMaxQ6 = 128;
 
-// Step 13: one column for each orbit, and the energy.
+// Step 19: one column for each orbit, and the energy.
 inline constexpr int kStatistics = kOrbits + 1;
 
 // Step 16 to 18: luma and colour differences, in Q15.

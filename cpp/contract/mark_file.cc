@@ -49,11 +49,14 @@ const char* Describe(MarkFileStatus status) {
   return "unknown status";
 }
 
-bool GainsAreBounded(const std::int16_t (&gains)[kOrbits][kTones]) {
+bool GainsAreBounded(const std::int16_t (&gains)[kGainRows][kTones]) {
   for (int tone = 0; tone < kTones; ++tone) {
     int sum = 0;
-    for (const auto& orbit : gains) sum += std::abs(int{orbit[tone]});
+    for (int o = 0; o < kOrbits; ++o) sum += std::abs(int{gains[o][tone]});
     if (sum > kTapSumMax) return false;
+    for (int row = kOrbits; row < kGainRows; ++row) {
+      if (std::abs(int{gains[row][tone]}) > kTintGainMax) return false;
+    }
   }
   return true;
 }
@@ -63,7 +66,7 @@ MarkFileStatus ParseMarkFile(std::span<const std::uint8_t> bytes, MarkFile& mark
     return MarkFileStatus::kNotAMarkFile;
   }
   if (bytes.size() < kHeaderBytes) return MarkFileStatus::kTruncated;
-  if (Get(bytes, 4, 2) != kContractVersion || Get(bytes, 6, 2) != kOrbits ||
+  if (Get(bytes, 4, 2) != kContractVersion || Get(bytes, 6, 2) != kGainRows ||
       Get(bytes, 8, 2) != kTones || Get(bytes, 10, 2) != 0) {
     return MarkFileStatus::kOtherContract;
   }
@@ -73,8 +76,8 @@ MarkFileStatus ParseMarkFile(std::span<const std::uint8_t> bytes, MarkFile& mark
   MarkFile read;
   std::copy_n(bytes.begin() + 12, read.id.size(), read.id.begin());
   std::size_t at = kHeaderBytes;
-  for (auto& orbit : read.gains) {
-    for (std::int16_t& gain : orbit) {
+  for (auto& row : read.gains) {
+    for (std::int16_t& gain : row) {
       gain = static_cast<std::int16_t>(static_cast<std::uint16_t>(Get(bytes, at, 2)));
       at += 2;
     }
@@ -88,12 +91,12 @@ std::array<std::uint8_t, kMarkFileBytes> WriteMarkFile(const MarkFile& mark) {
   std::array<std::uint8_t, kMarkFileBytes> bytes = {};
   std::copy(kMagic.begin(), kMagic.end(), bytes.begin());
   Put(bytes, 4, kContractVersion, 2);
-  Put(bytes, 6, kOrbits, 2);
+  Put(bytes, 6, kGainRows, 2);
   Put(bytes, 8, kTones, 2);
   std::copy(mark.id.begin(), mark.id.end(), bytes.begin() + 12);
   std::size_t at = kHeaderBytes;
-  for (const auto& orbit : mark.gains) {
-    for (std::int16_t gain : orbit) {
+  for (const auto& row : mark.gains) {
+    for (std::int16_t gain : row) {
       Put(bytes, at, static_cast<std::uint16_t>(gain), 2);
       at += 2;
     }

@@ -51,6 +51,7 @@ inline constexpr int kSmoothBox = 4;    // K9 = [1 2 1] * box of 4 * box of 4
 inline constexpr int kActivityBox = 8;  // K15 = box of 8 * box of 8
 inline constexpr int kEchoRing = 2 * kEchoReach + 1;
 inline constexpr int kToneRing = kActivityReach + kEchoReach;
+inline constexpr int kRoughnessRing = kEchoReach;
 
 // Threads on each side whose columns a filter reads.
 inline constexpr int kSmoothBeside = (kSmoothReach + kQuad - 1) / kQuad;
@@ -175,13 +176,14 @@ __device__ constexpr int TapsOf(int orbit) {
   return 0;
 }
 
-// Steps 9 to 11 for this thread's pixels. `pairs` are the rows -2k and 2k added up, k = 0..kRadius.
-// Bits 4i to 4i + 3 of `tones` are the tone of pixel i.
+// Steps 9 to 12 for this thread's pixels: their residual is added to `values`. `pairs` are the rows
+// -2k and 2k added up, k = 0..kRadius. Bits 4i to 4i + 3 of `tones` are the tone of pixel i, those
+// of `roughness` its whole grey levels.
 template <int kRowLength>
-__device__ __forceinline__ void Residual(const uint2 (&pairs)[kRadius + 1][kRowLength], int own,
-                                         unsigned tones,
-                                         const int4 (&gains)[kTones][kGainColumns / 4],
-                                         int (&residual)[kQuad]) {
+__device__ __forceinline__ void AddMark(const uint2 (&pairs)[kRadius + 1][kRowLength], int own,
+                                        unsigned tones, unsigned roughness,
+                                        const int4 (&gains)[kTones][kGainColumns / 4],
+                                        Pixels& values) {
   unsigned sums[kOrbits][kWords];
 #pragma unroll
   for (int o = 0; o < kOrbits; ++o) {
@@ -214,12 +216,27 @@ __device__ __forceinline__ void Residual(const uint2 (&pairs)[kRadius + 1][kRowL
       gain[4 * i + 2] = four.z;
       gain[4 * i + 3] = four.w;
     }
-    int echo = gain[kOrbits];
+    int echo = gain[kGainRows];
 #pragma unroll
     for (int o = 0; o < kOrbits; ++o) {
       echo += MulRound15(Half(sums[o][pixel / 2], pixel % 2), gain[o]);
     }
-    residual[pixel] = Clamp(echo, -kResidualMaxQ6, kResidualMaxQ6);
+    const int red = values.value[0][pixel], green = values.value[1][pixel];
+    const int fields[kTintFields - 1] = {
+        Clamp(values.value[2][pixel] - green, -kHueMaxQ6, kHueMaxQ6),
+        Clamp(red - green, -kHueMaxQ6, kHueMaxQ6),
+        static_cast<int>(roughness >> (4 * pixel) & 15U) << 6,
+    };
+#pragma unroll
+    for (int c = 0; c < 3; ++c) {
+      const int at = kOrbits + kTintFields * c;
+      int tint = gain[at];
+#pragma unroll
+      for (int f = 1; f < kTintFields; ++f) tint += MulRound15(fields[f - 1], gain[at + f]);
+      tint = Clamp(tint, -kTintMaxQ6, kTintMaxQ6);
+      const int left = kResidualMaxQ6 - abs(tint);
+      values.value[c][pixel] += tint + Clamp(echo, -left, left);
+    }
   }
 }
 
@@ -230,6 +247,7 @@ __shared__ uint2 texture_ring[kActivityBox][kThreads];
 __shared__ uint2 rough_box_ring[kActivityBox][kThreads];
 __shared__ uint2 normalised_ring[kEchoRing][kThreads];
 __shared__ unsigned short tone_ring[kToneRing][kThreads];
+__shared__ unsigned short roughness_ring[kRoughnessRing][kThreads];
 // ... and what all threads of a row look into.
 __shared__ uint2 smooth_row[kThreads + 2 * kSmoothBeside];
 __shared__ uint2 activity_row[kThreads + 2 * kActivityBeside];
@@ -284,7 +302,7 @@ __global__ void __launch_bounds__(kThreads) EmbedKernel(const __grid_constant__ 
       luma_boxes_2;  // running sums, and those of the rows above
   Quad rough_box, rough_boxes;
   float finite = 0.0f;
-  int normalised_slot = 0, tone_slot = 0;
+  int normalised_slot = 0, tone_slot = 0, roughness_slot = 0;
   typename Source::Raw next = fetch(first - kHalo);
   unsigned step = 0;
   for (int front = first - kHalo; front < last + kHalo; ++front, ++step) {
@@ -348,11 +366,17 @@ __global__ void __launch_bounds__(kThreads) EmbedKernel(const __grid_constant__ 
     const Quad centre(
         texture_ring[(texture_slot + kActivityBox - kActivityReach) % kActivityBox][thread]);
     int w[kQuad];
+    unsigned roughness = 0;
 #pragma unroll
     for (int pixel = 0; pixel < kQuad; ++pixel) {
       const unsigned act_q14 = FilterRow<ActivityTap>(activity, pixel);
       w[pixel] = Normalise(SignedHalf(centre.word[pixel / 2], pixel % 2), act_q14) + kTextureBias;
+      const unsigned levels = min(act_q14 >> 14, static_cast<unsigned>(kRoughnessMax));
+      roughness |= levels << (4 * pixel);
     }
+    const unsigned finished_roughness = roughness_ring[roughness_slot][thread];
+    roughness_ring[roughness_slot][thread] = static_cast<unsigned short>(roughness);
+    roughness_slot = roughness_slot + 1 < kRoughnessRing ? roughness_slot + 1 : 0;
     normalised_ring[normalised_slot][thread] = make_uint2(Pack(w[0], w[1]), Pack(w[2], w[3]));
     if (finished >= first) {
       const uint2* const newest = &normalised_ring[normalised_slot][thread];
@@ -373,10 +397,10 @@ __global__ void __launch_bounds__(kThreads) EmbedKernel(const __grid_constant__ 
 
     // The residual on the row's pixels.
     if (publishes) {
-      int residual[kQuad];
-      Residual(pair_rows, kEchoBeside + thread, finished_tones, gains, residual);
       float ignored = 0.0f;
-      const auto bytes = Sink::Publish(Source::Convert(again, ignored), residual);
+      Pixels values = Source::Convert(again, ignored);
+      AddMark(pair_rows, kEchoBeside + thread, finished_tones, finished_roughness, gains, values);
+      const auto bytes = Sink::Publish(values);
       unsigned char* const row = out + finished * job.out_row_stride;
       if (whole_writes) {
         Sink::Store(row, x, bytes);

@@ -139,13 +139,12 @@ struct Rgb8 {
     return pixels;
   }
 
-  // Contract step 12, four bytes to a word.
-  static __device__ __forceinline__ Raw Publish(const Pixels& pixels,
-                                                const int (&residual)[kQuad]) {
+  // Contract step 13, four bytes to a word.
+  static __device__ __forceinline__ Raw Publish(const Pixels& pixels) {
     Raw raw = {};
 #pragma unroll
     for (int at = 0; at < 3 * kQuad; ++at) {
-      const int v_q6 = pixels.value[at % 3][at / 3] + residual[at / 3];
+      const int v_q6 = pixels.value[at % 3][at / 3];
       raw.word[at / 4] |= static_cast<unsigned>(Clamp((v_q6 + 32) >> 6, 0, 255)) << (8 * (at % 4));
     }
     return raw;

@@ -25,9 +25,9 @@ enum class Format {
   kRgb8,         // uint8, interleaved
 };
 
-// The gains of one tone as the kernel reads them: one for each orbit, then minus their sum, then
-// filled up to whole 16-byte words.
-inline constexpr int kGainColumns = (kOrbits + 1 + 3) / 4 * 4;
+// The gains of one tone as the kernel reads them: the mark's rows, then minus the sum of the
+// orbits', then filled up to whole 16-byte words.
+inline constexpr int kGainColumns = (kGainRows + 1 + 3) / 4 * 4;
 
 // Passed to the kernel by value. All strides are in bytes and may be negative.
 struct Job {
@@ -44,13 +44,13 @@ struct Job {
 };
 
 // The table in a Job for a mark's gains.
-inline void SetGains(const std::int16_t (&gains)[kOrbits][kTones], Job& job) {
+inline void SetGains(const std::int16_t (&gains)[kGainRows][kTones], Job& job) {
   for (int tone = 0; tone < kTones; ++tone) {
     std::int32_t (&row)[kGainColumns] = job.gains[tone];
     for (int column = 0; column < kGainColumns; ++column) row[column] = 0;
-    for (int o = 0; o < kOrbits; ++o) {
-      row[o] = gains[o][tone];
-      row[kOrbits] -= gains[o][tone];
+    for (int i = 0; i < kGainRows; ++i) {
+      row[i] = gains[i][tone];
+      if (i < kOrbits) row[kGainRows] -= gains[i][tone];
     }
   }
 }

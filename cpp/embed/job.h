@@ -9,8 +9,8 @@
 
 namespace birthmark {
 
-// The folded mark: one gain for each orbit and tone (contract, step 10).
-using Gains = std::int16_t[kOrbits][kTones];
+// The folded mark (contract, steps 11 and 12).
+using Gains = std::int16_t[kGainRows][kTones];
 
 // What one channel value of a picture is stored as.
 enum class Element : std::uint8_t {
@@ -93,6 +93,7 @@ struct FieldsJob {
   std::int16_t* texture = nullptr;  // [height][width]: w
   std::uint8_t* tone = nullptr;     // [height][width]
   std::int16_t* orbits = nullptr;   // [kOrbits][height][width]: t_o
+  std::int16_t* tint = nullptr;     // [kTintFields - 1][height][width]: all but the constant
 };
 
 // Columns that are worked on at a time; wider pictures are cut into such tiles.
@@ -114,6 +115,7 @@ inline constexpr int kRowSlack = 32;
 inline constexpr int kLumaRows = 2 * kSmoothReach + 1;
 inline constexpr int kBoxRows = kActivityReach + 1;  // K15 is two boxes of eight
 inline constexpr int kEchoRows = 2 * kEchoReach + 1;
+inline constexpr int kRoughnessRows = kEchoReach + 1;
 inline constexpr int kToneRows = kActivityReach + kEchoReach + 1;
 inline constexpr int kValueRows = kHalo + 1;
 
@@ -126,9 +128,10 @@ struct alignas(64) Workspace {
   Row column;
   Row texture[kBoxRows];
   Row tone[kToneRows];
-  Row roughness[kBoxRows];
-  Row rough_sum[kBoxRows];
-  Row rough_sum_of_sums;
+  Row magnitude[kBoxRows];
+  Row magnitude_sum[kBoxRows];
+  Row magnitude_sum_of_sums;
+  Row roughness[kRoughnessRows];
   Row pair[kRadius + 1];
   Row staged[3];     // a source row of a format that is not loaded straight into registers
   Row marked[2][3];  // the newest rows of a target that is not stored straight from registers

@@ -48,7 +48,7 @@ class RowStream {
 
   const Kernel* kernel_;
   bool marked_;
-  std::int16_t gains_[kOrbits][kTones] = {};
+  Gains gains_ = {};
   int width_, channels_;
   int capacity_ = 0;
   std::size_t row_values_ = 0;  // between one row of a channel and the next

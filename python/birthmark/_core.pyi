@@ -9,6 +9,10 @@ CONTRACT_VERSION: int
 TAP_SUM_MAX: int
 TONES: int
 ORBITS: int
+GAIN_ROWS: int
+TINT_FIELDS: int
+TINT_GAIN_MAX: int
+TINT_MAX_LEVELS: float
 HALO: int
 
 def available_kernels() -> list[str]:
@@ -18,18 +22,21 @@ def orbits() -> list[tuple[int, int]]:
     """The orbits (i, j) in the order of the gains; tap distances are doubled."""
 
 def statistics(picture: npt.NDArray[Any], kernel: str | None = None) -> npt.NDArray[np.int64]:
-    """int64 [tones, orbits + 1]: sums over the picture (contract, step 13)."""
+    """int64 [tones, orbits + 1]: sums over the picture (contract, step 19)."""
 
 def fields(
     picture: npt.NDArray[Any], kernel: str | None = None
-) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8], npt.NDArray[np.int16]]:
-    """(texture int16 [h, w], tone uint8 [h, w], orbit sums int16 [orbits, h, w])."""
+) -> tuple[
+    npt.NDArray[np.int16], npt.NDArray[np.uint8], npt.NDArray[np.int16], npt.NDArray[np.int16]
+]:
+    """Texture int16 [h, w], tone uint8 [h, w], orbit sums int16 [orbits, h, w], and what a tint is
+    made of (blueness, redness, roughness) int16 [3, h, w]."""
 
 def write_mark(id: bytes, gains: npt.NDArray[np.int16]) -> bytes:
     """Bytes of a mark file."""
 
 def read_mark(data: bytes) -> tuple[bytes, npt.NDArray[np.int16]]:
-    """(id, gains int16 [orbits, tones])."""
+    """(id, gains int16 [gain rows, tones]: the orbits', then four of each channel's tint)."""
 
 class InputFormat:
     def __init__(

@@ -12,7 +12,7 @@ namespace example {
 
 inline birthmark::MarkFile Mark() {
   birthmark::MarkFile mark;
-  for (int o = 0; o < birthmark::kOrbits; ++o) {
+  for (int o = 0; o < birthmark::kGainRows; ++o) {
     for (int t = 0; t < birthmark::kTones; ++t) {
       mark.gains[o][t] = static_cast<std::int16_t>((37 * o + 11 * t) % 301 - 150);
     }

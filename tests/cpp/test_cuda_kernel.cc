@@ -20,6 +20,7 @@
 namespace {
 
 using birthmark::Gains;
+using birthmark::kGainRows;
 using birthmark::kOrbits;
 using birthmark::kTones;
 using birthmark::cuda::Format;
@@ -37,13 +38,13 @@ float DrawFloat(float low, float high) {
 
 // Fills a table within the contract's bound for each tone.
 enum class Mark { kTypical, kStrong, kOneHighest, kOneLowest, kTwoAtTheBound, kZero, kCount };
-void DrawGains(Mark kind, std::int16_t (&gains)[kOrbits][kTones]) {
+void DrawGains(Mark kind, std::int16_t (&gains)[kGainRows][kTones]) {
   for (int tone = 0; tone < kTones; ++tone) {
-    for (auto& orbit : gains) orbit[tone] = 0;
+    for (auto& row : gains) row[tone] = 0;
     const int a = Draw(0, kOrbits - 1), b = (a + Draw(1, kOrbits - 1)) % kOrbits;
     if (kind == Mark::kTypical || kind == Mark::kStrong) {
       const int limit = kind == Mark::kTypical ? 150 : 3500;
-      for (auto& orbit : gains) orbit[tone] = static_cast<std::int16_t>(Draw(-limit, limit));
+      for (auto& row : gains) row[tone] = static_cast<std::int16_t>(Draw(-limit, limit));
     } else if (kind == Mark::kOneHighest) {
       gains[a][tone] = 32767;
     } else if (kind == Mark::kOneLowest) {
@@ -51,6 +52,12 @@ void DrawGains(Mark kind, std::int16_t (&gains)[kOrbits][kTones]) {
     } else if (kind == Mark::kTwoAtTheBound) {
       gains[a][tone] = static_cast<std::int16_t>(Draw(0, 1) != 0 ? 32767 : -32767);
       gains[b][tone] = static_cast<std::int16_t>(Draw(0, 1) != 0 ? 27233 : -27233);
+    }
+    if (kind == Mark::kTwoAtTheBound) {
+      constexpr int kMost = birthmark::kTintGainMax;
+      for (int row = kOrbits; row < kGainRows; ++row) {
+        gains[row][tone] = static_cast<std::int16_t>(kMost * Draw(-1, 1));
+      }
     }
   }
   CHECK(birthmark::GainsAreBounded(gains));
@@ -240,7 +247,7 @@ class Batch {
 constexpr unsigned char kUntouched = 77;
 
 // Runs the kernel on a batch. Returns the whole memory that it was given for its pictures.
-Bytes Run(const Case& c, Batch& batch, const std::int16_t (&gains)[kOrbits][kTones], Job& job,
+Bytes Run(const Case& c, Batch& batch, const std::int16_t (&gains)[kGainRows][kTones], Job& job,
           int& not_finite) {
   const std::ptrdiff_t out_row = 3 * c.width + c.layout.pad_out_bytes;
   Bytes out(static_cast<std::size_t>(c.layout.offset_out_bytes + out_row * c.height * c.pictures),
@@ -260,7 +267,7 @@ Bytes Run(const Case& c, Batch& batch, const std::int16_t (&gains)[kOrbits][kTon
 
 void Agrees(const Case& c) {
   static const auto work = std::make_unique<birthmark::Workspace>();
-  std::int16_t gains[kOrbits][kTones];
+  std::int16_t gains[kGainRows][kTones];
   DrawGains(c.mark, gains);
   Batch batch(c);
   Job job = {};
@@ -361,7 +368,7 @@ void EveryLayout() {
 // Each of the float16 values that are finite, in pictures of a quarter of all bit patterns.
 void EveryHalf() {
   constexpr int kSide = 128;
-  std::int16_t gains[kOrbits][kTones];
+  std::int16_t gains[kGainRows][kTones];
   DrawGains(Mark::kStrong, gains);
   for (int start = 0; start < 65536; start += kSide * kSide) {
     Case c;
@@ -412,7 +419,7 @@ void OneValueThatIsNotFiniteIsSeen() {
     } else {
       std::memcpy(place, &kHalves[round / 2 % 5], sizeof(kHalves[0]));
     }
-    std::int16_t gains[kOrbits][kTones];
+    std::int16_t gains[kGainRows][kTones];
     DrawGains(c.mark, gains);
     Job job = {};
     int not_finite = 0;

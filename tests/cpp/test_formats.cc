@@ -44,7 +44,7 @@ Bytes Values(std::size_t count, Element element, std::uint32_t state) {
 
 birthmark::MarkFile ExampleMark() {
   birthmark::MarkFile mark;
-  for (int o = 0; o < birthmark::kOrbits; ++o) {
+  for (int o = 0; o < birthmark::kGainRows; ++o) {
     for (int t = 0; t < birthmark::kTones; ++t) {
       mark.gains[o][t] = static_cast<std::int16_t>((53 * o + 17 * t) % 901 - 450);
     }

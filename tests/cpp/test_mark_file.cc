@@ -12,8 +12,10 @@
 
 namespace {
 
+using birthmark::kGainRows;
 using birthmark::kMarkFileBytes;
 using birthmark::kOrbits;
+using birthmark::kTintGainMax;
 using birthmark::kTones;
 using birthmark::MarkFile;
 using birthmark::MarkFileStatus;
@@ -62,7 +64,7 @@ Bytes Sealed(Bytes bytes) {
 Bytes Expected(const MarkFile& mark) {
   Bytes bytes = {'B', 'M', 'R', 'K'};
   Append(bytes, birthmark::kContractVersion, 2);
-  Append(bytes, kOrbits, 2);
+  Append(bytes, kGainRows, 2);
   Append(bytes, kTones, 2);
   Append(bytes, 0, 2);
   bytes.insert(bytes.end(), mark.id.begin(), mark.id.end());
@@ -77,7 +79,7 @@ Bytes Expected(const MarkFile& mark) {
 MarkFile Example() {
   MarkFile mark;
   for (std::size_t i = 0; i < mark.id.size(); ++i) mark.id[i] = static_cast<std::uint8_t>(17 * i);
-  for (int o = 0; o < kOrbits; ++o) {
+  for (int o = 0; o < kGainRows; ++o) {
     for (int tone = 0; tone < kTones; ++tone) {
       mark.gains[o][tone] = static_cast<std::int16_t>((o * 977 + tone * 331) % 6001 - 3000);
     }
@@ -171,13 +173,23 @@ void GainsBeyondTheBoundAreRefused() {
       }
       // Every gain counts: the same sum spread over all orbits.
       MarkFile spread;
-      for (auto& orbit : spread.gains) {
-        orbit[tone] = static_cast<std::int16_t>(sign * (kBound / kOrbits));
+      for (int o = 0; o < kOrbits; ++o) {
+        spread.gains[o][tone] = static_cast<std::int16_t>(sign * (kBound / kOrbits));
       }
       CheckGains(spread, true);
       spread.gains[kOrbits - 1][tone] =
           static_cast<std::int16_t>(sign * (kBound - (kOrbits - 1) * (kBound / kOrbits) + 1));
       CheckGains(spread, false);
+    }
+    // Each gain of a tint has a bound of its own.
+    for (int row = kOrbits; row < kGainRows; ++row) {
+      for (int sign : {-1, 1}) {
+        MarkFile tint;
+        tint.gains[row][tone] = static_cast<std::int16_t>(sign * kTintGainMax);
+        CheckGains(tint, true);
+        tint.gains[row][tone] = static_cast<std::int16_t>(sign * (kTintGainMax + 1));
+        CheckGains(tint, false);
+      }
     }
     // The magnitude of -32768 is 32768, and all extremes together do not wrap around.
     MarkFile lowest;

@@ -42,6 +42,10 @@ bool GainsFit(const Bytes& bytes) {
       sum += value < 32768 ? value : 65536 - value;
     }
     if (sum > 60000) return false;
+    for (std::size_t row = birthmark::kOrbits; row < birthmark::kGainRows; ++row) {
+      const int value = Number(bytes, 28 + 2 * (row * birthmark::kTones + tone));
+      if (value > 16384 && value < 65536 - 16384) return false;
+    }
   }
   return true;
 }
@@ -51,7 +55,7 @@ MarkFileStatus Expected(const Bytes& bytes) {
     return MarkFileStatus::kNotAMarkFile;
   }
   if (bytes.size() < 28) return MarkFileStatus::kTruncated;
-  if (Number(bytes, 4) != birthmark::kContractVersion || Number(bytes, 6) != birthmark::kOrbits ||
+  if (Number(bytes, 4) != birthmark::kContractVersion || Number(bytes, 6) != birthmark::kGainRows ||
       Number(bytes, 8) != birthmark::kTones || Number(bytes, 10) != 0) {
     return MarkFileStatus::kOtherContract;
   }

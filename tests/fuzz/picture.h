@@ -24,7 +24,8 @@ inline std::ptrdiff_t SizeOf(std::int32_t element) {
                                                                    : 2;
 }
 
-// No mark, one of all orbits, one whose echo is short, and one as loud as the contract allows.
+// No mark, one of all orbits and tints, one whose echo is short, and one as loud as the contract
+// allows.
 inline constexpr int kMarks = 4;
 inline Bytes MarkBytes(int which) {
   if (which == 0) return {};
@@ -34,6 +35,12 @@ inline Bytes MarkBytes(int which) {
   for (int o = 0; o < (which == 2 ? 6 : birthmark::kOrbits); ++o) {
     for (std::int16_t& gain : mark.gains[o]) {
       const int size = which == 3 ? most : static_cast<int>(noise() % 600);
+      gain = static_cast<std::int16_t>((noise() & 1) != 0 ? size : -size);
+    }
+  }
+  for (int row = birthmark::kOrbits; which != 2 && row < birthmark::kGainRows; ++row) {
+    for (std::int16_t& gain : mark.gains[row]) {
+      const int size = which == 3 ? birthmark::kTintGainMax : static_cast<int>(noise() % 600);
       gain = static_cast<std::int16_t>((noise() & 1) != 0 ? size : -size);
     }
   }

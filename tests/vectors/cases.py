@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from reference import ORBITS, TAP_SUM_MAX, TONES, Bytes, Gains, Picture, plain
+from reference import (
+    GAIN_ROWS,
+    ORBITS,
+    TAP_SUM_MAX,
+    TINT_GAIN_MAX,
+    TONES,
+    Bytes,
+    Gains,
+    Picture,
+    plain,
+)
 
 KINDS = (
     "noise",
@@ -64,7 +74,7 @@ def draw_picture(
 
 
 def draw_gains(kind: str, rng: np.random.Generator) -> Gains:
-    """Gains [orbits, tones] of a kind, within the contract's bound for every tone."""
+    """Gains [GAIN_ROWS, tones] of a kind, within the contract's bounds; not all have a tint."""
     count = len(ORBITS)
     gains = np.zeros((count, TONES), np.int64)
     if kind in ("typical", "strong"):
@@ -90,13 +100,19 @@ def draw_gains(kind: str, rng: np.random.Generator) -> Gains:
     elif kind != "zero":
         raise ValueError(kind)
     assert np.abs(gains).sum(axis=0).max() <= TAP_SUM_MAX
-    permuted: Gains = rng.permuted(gains, axis=0).astype(np.int16)
-    return permuted
+    tint = np.zeros((GAIN_ROWS - count, TONES), np.int64)
+    if kind == "typical":
+        tint = rng.integers(-400, 401, tint.shape) * rng.integers(2)
+    elif kind != "zero":
+        tint = rng.integers(-TINT_GAIN_MAX, TINT_GAIN_MAX + 1, tint.shape) * rng.integers(2)
+        tint[rng.random(tint.shape) < 0.5] = rng.choice([-1, 1]) * TINT_GAIN_MAX * rng.integers(2)
+    drawn: Gains = np.concatenate([rng.permuted(gains, axis=0), tint]).astype(np.int16)
+    return drawn
 
 
 def photo_gains() -> Gains:
     """A mark like a real one: gains of a few thousandths that change slowly with the tone."""
-    o, t = np.mgrid[: len(ORBITS), :TONES]
+    o, t = np.mgrid[:GAIN_ROWS, :TONES]
     gains: Gains = np.round(150 * np.sin(1.7 * o + 0.2 * t)).astype(np.int16)
     return gains
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 import reference
-from reference import ORBITS, TONES, Gains, Ints, Picture
+from reference import GAIN_ROWS, ORBITS, TINT_GAIN_MAX, TONES, Gains, Ints, Picture
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -59,11 +59,17 @@ def pictures() -> dict[str, Picture]:
 
 
 def marks() -> dict[str, Gains]:
-    """The two tables of gains [orbits, tones]: a common one and one at the contract's bound."""
+    """The two tables of gains [GAIN_ROWS, tones]: a common one and one at the contract's bound."""
     o, tone = np.indices((len(ORBITS), TONES), np.int64)
     common = 30 * ((7 * o + 3 * tone) % 23 - 11)
     bound = 32767 * (o == tone) - 27233 * (o == (tone + 5) % len(ORBITS))
-    return {"common": common.astype(np.int16), "bound": bound.astype(np.int16)}
+    row, tone = np.indices((GAIN_ROWS - len(ORBITS), TONES), np.int64)
+    tint = np.where(row % 4 == 0, 1, 60) * ((5 * row + 7 * tone) % 41 - 20)
+    most = TINT_GAIN_MAX * ((row + tone) % 3 - 1)
+    return {
+        "common": np.concatenate([common, tint]).astype(np.int16),
+        "bound": np.concatenate([bound, most]).astype(np.int16),
+    }
 
 
 def digest(values: npt.NDArray[Any]) -> str:
