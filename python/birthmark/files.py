@@ -8,6 +8,7 @@ nobody holds was left behind by a process that was killed, and :func:`remove_aba
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -82,8 +83,9 @@ def folder_atomically(path: StrPath) -> Iterator[Path]:
     removed as well.
 
     Raises:
-        OutputExists: ``path`` is a file, or a folder that is not empty.
-        OSError: the folder cannot be made; names ``path``, not the temporary folder.
+        OutputExists: ``path`` is a file, or a folder that is not empty, be it because another
+            process was faster.
+        OSError: the folder cannot be made or filled; names ``path``, not the temporary folder.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_dir():
@@ -98,9 +100,14 @@ def folder_atomically(path: StrPath) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        if not isinstance(error, OSError):
+            raise
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise OutputExists(f"{path}: output folder exists and is not empty") from None
+        where = str(error.filename or path).replace(str(temporary), str(path), 1)
+        raise OSError(error.errno, error.strerror, where) from error
     finally:
         os.close(lock)
     _sync_folder(target.parent)

@@ -75,8 +75,9 @@ class ImageModel:
 
         Raises:
             InvalidArray: wrong dtype or shape, zero size, NaN or Inf.
-            InvalidModel: the size is not the model's fixed one or is refused by the model, or
-                the output is not finite.
+            InvalidModel: the size is not the model's fixed one or is refused by the model, it takes
+                too long, or the output is not finite.
+            MemoryError: too little memory.
         """
         _check_tensor(x)
         count, _, height, width = x.shape
@@ -134,6 +135,7 @@ class ImageModel:
                     f"{self.name}: takes more than {self._limit_s:g} s"
                     f" for {x.shape[3]} x {x.shape[2]} px"
                 ) from None
+            _check_memory(error)
             raise InvalidModel(
                 f"{self.name}: does not run on {x.shape[3]} x {x.shape[2]} px: {_one_line(error)}"
             ) from error
@@ -237,6 +239,7 @@ def open_session(data: bytes, name: str, threads: int) -> Any:
             data, options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as error:  # onnxruntime's errors share no base but Exception
+        _check_memory(error)
         raise InvalidModel(f"{name}: does not load: {_one_line(error)}") from error
 
 
@@ -301,6 +304,12 @@ def _check_tensor(x: Tensor) -> None:
         raise InvalidArray(f"a model's input must be [n, 3, height, width], not {list(x.shape)}")
     if not np.isfinite(x).all():
         raise InvalidArray("a model's input holds NaN or Inf")
+
+
+def _check_memory(error: Exception) -> None:
+    """What onnxruntime could not do for want of memory is not the model's fault."""
+    if any(said in str(error) for said in ("Failed to allocate memory", "bad_alloc", "bad alloc")):
+        raise MemoryError from error
 
 
 def _one_line(error: Exception) -> str:
