@@ -25,11 +25,12 @@ from birthmark.claim import Claim
 from birthmark.errors import InvalidClaim
 from birthmark.keys import ClaimKey, MarkKey, OwnerKey
 from birthmark.mark import coordinates
+from birthmark.measure import measure
 from birthmark.model_calibration import calibrate_model
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, read_picture
 from birthmark.tails import log10_p_of_cosine
-from birthmark.verdict import LOG10_KEYS_IN_DOUBT, measure
+from birthmark.verdict import LOG10_KEYS_IN_DOUBT
 
 MODEL = "models/espcn_x2.onnx"
 

@@ -28,13 +28,13 @@ from birthmark.claim import Claim
 from birthmark.embed import Embedder
 from birthmark.keys import OwnerKey
 from birthmark.mark import provision
+from birthmark.measure import measure
 from birthmark.model_calibration import calibrate_model
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, read_picture
 from birthmark.tails import log10_p_of_cosine
 from birthmark.trace import Customers, Trace
 from birthmark.training.surrogates import steal
-from birthmark.verdict import measure
 
 RATE = 1e-3
 N = COORDINATES

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from birthmark.errors import OutputExists
-from birthmark.files import folder_atomically, new_folder, write_atomically
+from birthmark.files import folder_atomically, new_folder, remove_abandoned, write_atomically
 
 
 def test_writes_and_overwrites(tmp_path: Path) -> None:
@@ -116,3 +119,63 @@ def test_a_folder_is_never_mixed_with_another(tmp_path: Path) -> None:
             pytest.fail("the body must not run")
     with pytest.raises(NotADirectoryError, match="x/y"), folder_atomically(tmp_path / "empty/x/y"):
         pytest.fail("the body must not run")
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_somebody_writes_is_not(
+    tmp_path: Path,
+) -> None:
+    """A child process holds a file and a folder half-written; then it is killed."""
+    code = (
+        "import os, sys, time\n"
+        "from birthmark import files\n"
+        "os.fsync = lambda *_: (print('writing', flush=True), time.sleep(600))\n"
+        "with files.folder_atomically('out') as folder:\n"
+        "    (folder / 'inside').write_bytes(b'x')\n"
+        "    files.write_atomically('file', b'x')\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout is not None and child.stdout.readline() == "writing\n"
+        held = sorted(os.listdir(tmp_path))
+        assert len(held) == 2 and not {"out", "file"} & set(held)
+        for name in ("kept", ".birthmark-kept.tmp"):
+            (tmp_path / name).touch()
+        remove_abandoned(tmp_path)
+        assert set(held) <= set(os.listdir(tmp_path))
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    remove_abandoned(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".birthmark-kept.tmp", "kept"]
+    remove_abandoned(tmp_path / "absent")  # nothing to do, nothing to say
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_writer_whose_file_is_taken_for_abandoned_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: bool
+) -> None:
+    """Between making a temporary file and locking it, somebody may remove it."""
+    flock, times = fcntl.flock, 0
+
+    def remove_at_first(descriptor: int, operation: int) -> None:
+        nonlocal times
+        times += 1
+        if times == 1:
+            monkeypatch.setattr(fcntl, "flock", flock)
+            remove_abandoned(tmp_path)
+            monkeypatch.setattr(fcntl, "flock", remove_at_first)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_at_first)
+    if folder:
+        with folder_atomically(tmp_path / "out") as inside:
+            (inside / "x").write_bytes(b"data")
+        assert (tmp_path / "out" / "x").read_bytes() == b"data"
+    else:
+        write_atomically(tmp_path / "out", b"data")
+        assert (tmp_path / "out").read_bytes() == b"data"
+    assert times == 2
+    assert os.listdir(tmp_path) == ["out"]

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from birthmark.claim import Claim
 from birthmark.geometry import Geometry
 from birthmark.mark import coordinates
+from birthmark.measure import Measured
 from birthmark.report import chip_agreement, render, write_report
-from birthmark.verdict import Decision, Measured, Verdict, verify
+from birthmark.verdict import Decision, Verdict, verify
 
 CHROMIUM = Path("/usr/bin/chromium")
 VOID = {"meta", "img", "br"}

@@ -98,6 +98,38 @@ def test_a_tile_with_its_neighbourhood(data: st.DataObject, seed: int) -> None:
             assert np.array_equal(ours, wanted), (kernel, i)
 
 
+def beside(window: tuple[int, int], reach: int, size: int) -> tuple[int, int]:
+    return max(window[0] - reach, 0), min(window[1] + reach, size)
+
+
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1))
+def test_only_what_a_window_depends_on_must_be_finite(data: st.DataObject, seed: int) -> None:
+    """Every kernel looks at the window and the mark's reach around it, to the pixel."""
+    rng = np.random.default_rng(seed)
+    height, width = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 150))
+    orbits, reach = data.draw(st.sampled_from([(17, 21), (14, 19), (9, 17), (0, 0)]))
+    gains = draw_gains("typical", rng)
+    gains[orbits:] = 0
+    rows, columns = draw_sides(data, height, False), draw_sides(data, width, False)
+    window = np.s_[rows[0] : rows[1], columns[0] : columns[1]]
+    picture = draw_picture(data.draw(st.sampled_from(KINDS)), height, width, rng, False)
+    if data.draw(st.booleans()):  # another way of loading
+        picture = np.ascontiguousarray(picture.transpose(1, 2, 0)).transpose(2, 0, 1)
+    near = np.s_[:, slice(*beside(rows, reach, height)), slice(*beside(columns, reach, width))]
+    around = np.full_like(picture, data.draw(st.sampled_from([np.nan, np.inf, -np.inf])))
+    around[near] = picture[near]
+    inside = np.argwhere(np.isfinite(around))
+    bad = around.copy()
+    bad[tuple(inside[data.draw(st.sampled_from([0, -1]))])] = np.nan  # its outermost corners
+    how = Input("chw")
+    for kernel in KERNELS:
+        one = embedder(gains if orbits else None, kernel)
+        whole = one.embed(picture, input=how)
+        assert np.array_equal(one.embed(around, input=how, window=window), whole[window]), kernel
+        with pytest.raises(InvalidArray, match="not finite"):
+            one.embed(bad, input=how, window=window)
+
+
 @pytest.mark.parametrize("output", OUTPUTS, ids=str)
 @pytest.mark.parametrize("side", [64, 200])
 def test_a_photograph_tile_by_tile(output: Output, side: int, eval_photos: list[Bytes]) -> None:

@@ -17,10 +17,11 @@ from birthmark.embed import Embedder
 from birthmark.errors import CouldNotJudge, InvalidCustomer, InvalidMarkFile
 from birthmark.keys import MarkKey, OwnerKey
 from birthmark.mark import Mark, provision
+from birthmark.measure import measure
 from birthmark.models import ImageModel
 from birthmark.tails import log10_p_of_subspace
 from birthmark.trace import Customers, read_customers
-from birthmark.verdict import measure, verify
+from birthmark.verdict import verify
 
 Owned = tuple[OwnerKey, Claim, Calibration]
 NAMES = [f"customer {i}" for i in range(1000)]

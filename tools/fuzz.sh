@@ -14,7 +14,7 @@ if command -v clang++ > /dev/null; then
     cmake --build build/fuzz -j 2 --target "fuzz_$target"
     mkdir -p "build/fuzz/corpus/$target"  # what is found new goes there
     echo "== fuzz: $target"
-    "build/fuzz/fuzz_$target" -max_total_time="$seconds" -max_len=640 -len_control=0 -timeout=60 \
+    "build/fuzz/fuzz_$target" -max_total_time="$seconds" -max_len=640 -len_control=0 -timeout=120 \
       -verbosity=0 -print_final_stats=1 -artifact_prefix="build/fuzz/$target-" \
       "build/fuzz/corpus/$target" "$corpus"
   done

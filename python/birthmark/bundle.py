@@ -32,6 +32,7 @@ from birthmark.extract import PictureStatistics, Pool, Regression, extractor_sha
 from birthmark.files import StrPath, write_atomically
 from birthmark.geometry import Geometry
 from birthmark.keys import ClaimKey, OwnerKey
+from birthmark.measure import Measured
 from birthmark.tails import (
     log10_likelihood_ratio,
     log10_p_of_chips,
@@ -43,7 +44,6 @@ from birthmark.verdict import (
     DECOYS,
     LOG10_KEYS_IN_DOUBT,
     Control,
-    Measured,
     PictureEvidence,
     Tests,
     Verdict,

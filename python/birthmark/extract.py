@@ -18,8 +18,8 @@ from birthmark.tails import log10_p_of_cosine
 
 _OUTLIER_LEVELS = 12.0
 _EXTRACTOR_MODULES = (
-    *("calibration", "extract", "geometry", "keys", "mark", "payload"),
-    *("pictures", "tails", "verdict"),
+    *("calibration", "extract", "geometry", "keys", "mark", "measure"),
+    *("payload", "pictures", "tails", "verdict"),
 )
 
 

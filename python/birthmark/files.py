@@ -1,17 +1,28 @@
-"""Writing files so that nothing half-written ever stays under its final name."""
+"""Writing files so that nothing half-written ever stays under its final name.
+
+It is written under a temporary name beside it, then renamed. Whoever writes holds a lock on what
+has the temporary name; the system takes it away when the process ends, however it ends. So what
+nobody holds was left behind by a process that was killed, and :func:`remove_abandoned` removes it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from birthmark.errors import OutputExists
 
 StrPath = str | os.PathLike[str]
+
+_TEMPORARY = re.compile(r"\.birthmark-[0-9a-f]{16}\.tmp")
 
 
 def write_atomically(
@@ -30,10 +41,12 @@ def write_atomically(
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise OutputExists(f"{path}: exists and is not a regular file")
-    temporary = target.parent / f".birthmark-{secrets.token_hex(8)}.tmp"
     try:
-        with _removed_on_failure(temporary):
-            _write_and_sync(temporary, data, mode)
+        temporary, stream = _new_temporary_file(target.parent, mode)
+        with stream, _removed_on_failure(temporary):
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
             if overwrite:
                 os.replace(temporary, target)
             else:
@@ -66,29 +79,54 @@ def folder_atomically(path: StrPath) -> Iterator[Path]:
     """Yield a temporary folder beside ``path`` to fill; it is renamed to ``path`` at the end.
 
     When the body raises anything, the temporary folder is removed and ``path`` stays absent (or
-    empty, if it was an empty folder before).
+    empty, if it was an empty folder before). What an earlier one left behind that was killed is
+    removed as well.
 
     Raises:
-        OutputExists: ``path`` is a file, or a folder that is not empty.
-        OSError: the folder cannot be made; names ``path``, not the temporary folder.
+        OutputExists: ``path`` is a file, or a folder that is not empty, be it because another
+            process was faster.
+        OSError: the folder cannot be made or filled; names ``path``, not the temporary folder.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_dir():
         raise OutputExists(f"{path}: exists and is not a folder")
     if target.is_dir() and any(target.iterdir()):
         raise OutputExists(f"{path}: output folder exists and is not empty")
-    temporary = target.parent / f".birthmark-{secrets.token_hex(8)}.tmp"
+    remove_abandoned(target.parent)
     try:
-        temporary.mkdir(parents=True)
+        temporary, lock = _new_temporary_folder(target.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         yield temporary
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        if not isinstance(error, OSError):
+            raise
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise OutputExists(f"{path}: output folder exists and is not empty") from None
+        where = str(error.filename or path).replace(str(temporary), str(path), 1)
+        raise OSError(error.errno, error.strerror, where) from error
+    finally:
+        os.close(lock)
     _sync_folder(target.parent)
+
+
+def remove_abandoned(folder: StrPath) -> None:
+    """Remove what processes that were killed left half-written in ``folder``.
+
+    What somebody still writes stays, and so does everything where the file system has no locks.
+    """
+    with contextlib.suppress(OSError):
+        for name in filter(_TEMPORARY.fullmatch, os.listdir(folder)):
+            path = os.path.join(folder, name)
+            with contextlib.suppress(OSError), _opened(path) as descriptor:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.isdir(path):
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    os.unlink(path)
 
 
 @contextlib.contextmanager
@@ -102,12 +140,44 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
         raise
 
 
-def _write_and_sync(path: Path, data: bytes | memoryview, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(descriptor, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+def _temporary_in(folder: Path) -> Path:
+    return folder / f".birthmark-{secrets.token_hex(8)}.tmp"
+
+
+def _new_temporary_file(folder: Path, mode: int) -> tuple[Path, BinaryIO]:
+    while True:
+        path = _temporary_in(folder)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        if _held(descriptor):
+            return path, open(descriptor, "wb")
+        os.close(descriptor)
+
+
+def _new_temporary_folder(folder: Path) -> tuple[Path, int]:
+    """A folder, and the descriptor that holds it."""
+    while True:
+        path = _temporary_in(folder)
+        path.mkdir(parents=True)
+        descriptor = os.open(path, os.O_RDONLY)
+        if _held(descriptor):
+            return path, descriptor
+        os.close(descriptor)
+
+
+def _held(descriptor: int) -> bool:
+    """Lock it; False if it was taken for abandoned and removed in the moment before."""
+    with contextlib.suppress(OSError):  # not every file system has locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return os.fstat(descriptor).st_nlink > 0
+
+
+@contextlib.contextmanager
+def _opened(path: StrPath) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _rename_to_new(temporary: Path, target: Path, mode: int) -> None:
@@ -125,9 +195,5 @@ def _rename_to_new(temporary: Path, target: Path, mode: int) -> None:
 
 def _sync_folder(folder: Path) -> None:
     """Make a rename durable; file systems that cannot sync a folder are left alone."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    with contextlib.suppress(OSError), _opened(folder) as descriptor:
+        os.fsync(descriptor)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,7 @@ class ImageModel:
         model: path of an ONNX file, or its bytes.
         threads: threads within one operator; 0 leaves the choice to onnxruntime.
         name: how messages and reports call it; by default the file's stem.
+        limit_s: how many seconds one picture may take; by default, as many as it likes.
 
     Raises:
         InvalidModel: not ONNX, weights in external files (their hash would not be covered), not
@@ -41,10 +44,16 @@ class ImageModel:
     """
 
     def __init__(
-        self, model: StrPath | bytes, *, threads: int = 0, name: str | None = None
+        self,
+        model: StrPath | bytes,
+        *,
+        threads: int = 0,
+        name: str | None = None,
+        limit_s: float | None = None,
     ) -> None:
         data, stem = read_model(model)
         self.name: str = name or stem
+        self._limit_s = limit_s
         self.sha256: str = hashlib.sha256(data).hexdigest()
         parse_model(data, self.name)
         self._session = open_session(data, self.name, threads)
@@ -66,8 +75,9 @@ class ImageModel:
 
         Raises:
             InvalidArray: wrong dtype or shape, zero size, NaN or Inf.
-            InvalidModel: the size is not the model's fixed one or is refused by the model, or
-                the output is not finite.
+            InvalidModel: the size is not the model's fixed one or is refused by the model, it takes
+                too long, or the output is not finite.
+            MemoryError: too little memory.
         """
         _check_tensor(x)
         count, _, height, width = x.shape
@@ -117,8 +127,15 @@ class ImageModel:
         options = onnxruntime.RunOptions()
         options.log_severity_level = 4
         try:
-            (output,) = self._session.run(None, {self._input_name: x}, options)
+            with _ended_after(self._limit_s, options):
+                (output,) = self._session.run(None, {self._input_name: x}, options)
         except Exception as error:  # onnxruntime's errors share no base but Exception
+            if options.terminate:
+                raise InvalidModel(
+                    f"{self.name}: takes more than {self._limit_s:g} s"
+                    f" for {x.shape[3]} x {x.shape[2]} px"
+                ) from None
+            _check_memory(error)
             raise InvalidModel(
                 f"{self.name}: does not run on {x.shape[3]} x {x.shape[2]} px: {_one_line(error)}"
             ) from error
@@ -222,7 +239,23 @@ def open_session(data: bytes, name: str, threads: int) -> Any:
             data, options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as error:  # onnxruntime's errors share no base but Exception
+        _check_memory(error)
         raise InvalidModel(f"{name}: does not load: {_one_line(error)}") from error
+
+
+@contextmanager
+def _ended_after(limit_s: float | None, options: Any) -> Iterator[None]:
+    """Have onnxruntime end the run of these RunOptions before its next node once it is too late."""
+    if limit_s is None:
+        yield
+        return
+    timer = threading.Timer(limit_s, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -271,6 +304,12 @@ def _check_tensor(x: Tensor) -> None:
         raise InvalidArray(f"a model's input must be [n, 3, height, width], not {list(x.shape)}")
     if not np.isfinite(x).all():
         raise InvalidArray("a model's input holds NaN or Inf")
+
+
+def _check_memory(error: Exception) -> None:
+    """What onnxruntime could not do for want of memory is not the model's fault."""
+    if any(said in str(error) for said in ("Failed to allocate memory", "bad_alloc", "bad alloc")):
+        raise MemoryError from error
 
 
 def _one_line(error: Exception) -> str:

@@ -24,6 +24,8 @@ MAX_PIXELS = 2**28
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 
 _MAX_FILE_BYTES = 2**31 - 1
+# What a decoder may need for a pixel: three samples of 16 bits, and some room.
+_DECODING_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def decode_picture(data: bytes, name: str) -> Picture:
     except cv2.error:
         decoded = None
     if decoded is None:
-        raise InvalidPicture(f"{name}: corrupt picture")
+        raise InvalidPicture(f"{name}: {_why_undecoded(width * height)}")
     if decoded.shape[0] * decoded.shape[1] != width * height:
         raise InvalidPicture(f"{name}: header and content disagree on the size")
     if decoded.dtype == np.uint16:
@@ -125,6 +127,15 @@ def decode_picture(data: bytes, name: str) -> Picture:
     if decoded.dtype != np.uint8:
         raise InvalidPicture(f"{name}: samples of type {decoded.dtype}, not 8- or 16-bit")
     return np.ascontiguousarray(decoded[:, :, ::-1])
+
+
+def _why_undecoded(pixels: int) -> str:
+    """OpenCV does not say whether it was for want of memory."""
+    try:
+        np.empty(_DECODING_BYTES * pixels, np.uint8)
+    except MemoryError:
+        return "corrupt picture, or too little memory for one of its size"
+    return "corrupt picture"
 
 
 def encode_png(picture: Picture) -> bytes:

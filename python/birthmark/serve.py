@@ -25,10 +25,11 @@ from birthmark.claim import MAX_FILE_BYTES, Claim
 from birthmark.errors import BirthmarkError, InvalidPicture
 from birthmark.extract import Pool
 from birthmark.keys import MarkKey, OwnerKey
+from birthmark.measure import Measured
 from birthmark.picture_headers import picture_size
 from birthmark.pictures import decode_picture
 from birthmark.report import render
-from birthmark.verdict import Measured, Verdict, judge
+from birthmark.verdict import Verdict, judge
 
 MAX_PICTURE_BYTES = 64 << 20
 MAX_PICTURE_PIXELS = 1 << 25

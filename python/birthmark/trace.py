@@ -38,8 +38,8 @@ from birthmark.errors import CouldNotJudge, InvalidCustomer
 from birthmark.files import StrPath
 from birthmark.keys import MarkKey, check_customer
 from birthmark.mark import coordinates
+from birthmark.measure import Measured
 from birthmark.tails import log10_p_of_cosine, log10_p_of_subspace
-from birthmark.verdict import Measured
 
 MOST_COLLUDERS = 3
 # More than these never have a part at the same time: assumed where members of a group are named.

@@ -14,8 +14,9 @@ are. Hence
 
 The cosine test decides; the other two must agree with it, or there is no verdict.
 
-What a suspect is asked is controlled: no input may carry the mark itself (a picture that once was
-our output carries it through any model), and neither may the owner's own unmarked outputs.
+What a suspect was asked (:mod:`birthmark.measure`) is controlled: no input may carry the mark
+itself (a picture that once was our output carries it through any model), and neither may the
+owner's own unmarked outputs.
 """
 
 from __future__ import annotations
@@ -25,36 +26,24 @@ import enum
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
-from birthmark import _core, payload
+from birthmark import payload
 from birthmark.calibration import Calibration, FloatArray, Sums
 from birthmark.claim import Claim, to_time
-from birthmark.errors import (
-    BirthmarkError,
-    CouldNotJudge,
-    InvalidModel,
-    InvalidTrial,
-)
-from birthmark.extract import (
-    PictureStatistics,
-    Pool,
-    Regression,
-    log10_p_of_sums,
-    pixels_sha256,
-)
+from birthmark.errors import CouldNotJudge
+from birthmark.extract import Pool, log10_p_of_sums
 from birthmark.files import StrPath
 from birthmark.geometry import Geometry
 from birthmark.keys import MarkKey, OwnerKey, check_customer
 from birthmark.mark import claimed_chips, coordinates, rotation
+from birthmark.measure import Measured, Pictures, Progress, Suspect, measure
 from birthmark.models import ImageModel
-from birthmark.pictures import Picture, gather_pictures, read_picture
-from birthmark.suspects import SuspectPictures, name_of, path_of
+from birthmark.suspects import SuspectPictures
 from birthmark.tails import (
     log10_likelihood_ratio,
     log10_p_of_chips,
@@ -73,12 +62,6 @@ _CONTROL_LOG10_P = -4.0
 LOG10_KEYS_IN_DOUBT = 64 * math.log10(2)
 # Of a payload once the mark itself is beyond doubt; payload_from_soft says how often it is wrong.
 _PAYLOAD_FALSE_ACCEPT = 1e-3
-# Texture energy below which nothing is said: about that of a 64 x 64 square of a photograph.
-_LEAST_ENERGY = 64 * 64 * 600**2
-
-Pictures = Iterable[StrPath | Picture]
-Suspect = Callable[[Picture], Picture]
-Progress = Callable[[int, int, str], None]
 
 
 class Decision(enum.StrEnum):
@@ -135,47 +118,6 @@ class Control:
     name: str
     pictures: int
     log10_p: float
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was measured on a suspect, before any key is looked at.
-
-    Attributes:
-        pool: the suspect's pictures.
-        regression: of its answers on the owner's outputs; informed only.
-        inputs: statistics of every input asked, in order; empty where no suspect was asked.
-        own: pooled statistics of the owner's unmarked outputs; informed only.
-        trial: what was declared before, if anything was.
-        geometry: what was undone to the suspect's pictures before they were measured.
-    """
-
-    pool: Pool
-    regression: Regression | None = None
-    inputs: tuple[PictureStatistics, ...] = ()
-    own: Sums | None = None
-    trial: Trial | None = None
-    geometry: Geometry | None = None
-
-    @property
-    def mode(self) -> str:
-        """Blind or informed."""
-        return "blind" if self.regression is None else "informed"
-
-    def estimate(self, calibration: Calibration) -> FloatArray:
-        """Coordinates read from the suspect, float64 [n].
-
-        Raises:
-            CouldNotJudge: there is no picture, or too little texture.
-        """
-        total = self.pool.total()
-        if total[:, -1].sum() < _LEAST_ENERGY:
-            raise CouldNotJudge(
-                "the pictures hold too little texture to judge: give more, larger or livelier ones"
-            )
-        if self.regression is not None:
-            return self.regression.read(calibration)
-        return calibration.read(total)
 
 
 @dataclass(frozen=True)
@@ -372,6 +314,7 @@ def verify(
     geometry: Geometry | None = None,
     tests_counted: int = 1,
     false_positive_rate: float | None = None,
+    limit_s: float | None = None,
     progress: Progress | None = None,
 ) -> Verdict:
     """Judge whether pictures, or a suspect model, carry the claim's mark.
@@ -400,15 +343,18 @@ def verify(
             mode, other customers, an earlier look): p is multiplied by it.
         false_positive_rate: at most this often is an innocent suspect called MARKED; by default
             what the claim states.
+        limit_s: how many seconds the suspect may take for an answer; by default, as many as it
+            likes. A function is then asked in a thread of its own.
         progress: called as (done, total, message).
 
     Raises:
         InvalidClaim: the claim is not whole, from the future, or not this key's.
-        InvalidModel: the suspect is not image-to-image, or ``model`` is not the claimed one.
+        InvalidModel: the suspect is not image-to-image, or takes too long, or ``model`` is not the
+            claimed one.
         InvalidTrial: the trial is another claim's, was changed, or declares something else.
         InvalidArray: what is given as a picture is neither an array nor a path.
-        CouldNotJudge: no picture could be used, they hold too little texture, or an input or a
-            control carries the mark.
+        CouldNotJudge: no picture could be used, they hold too little texture, a suspect function
+            takes too long, or an input or a control carries the mark.
     """
     if false_positive_rate is None:
         false_positive_rate = 10.0**claim.log10_false_positive_rate
@@ -429,6 +375,7 @@ def verify(
         model=model,
         trial=trial,
         geometry=geometry,
+        limit_s=limit_s,
         progress=progress,
     )
     return judge(
@@ -439,46 +386,6 @@ def verify(
         customer=customer,
         tests_counted=tests_counted * (geometry.tried if geometry else 1),
     )
-
-
-def measure(
-    pictures: SuspectPictures | Pictures | None,
-    claim: Claim,
-    key: MarkKey,
-    *,
-    suspect: Suspect | StrPath | None = None,
-    inputs: Pictures | None = None,
-    model: ImageModel | StrPath | None = None,
-    trial: Trial | None = None,
-    geometry: Geometry | None = None,
-    progress: Progress | None = None,
-) -> Measured:
-    """Measure a suspect in one of the three ways of :func:`verify`.
-
-    The key only reveals a trial's nonce; nothing that is measured depends on it.
-
-    Raises:
-        InvalidModel, InvalidTrial: as :func:`verify`.
-    """
-    if (suspect is None) == (pictures is None):
-        raise ValueError("give either pictures, or a suspect and inputs")
-    if suspect is None:
-        if trial is not None:
-            raise InvalidTrial(
-                "a trial is about asking a suspect; pictures alone are not asked for"
-            )
-        if not isinstance(pictures, SuspectPictures):
-            pictures = SuspectPictures(pictures or ())
-        pool = _measure(pictures, geometry, progress)
-        return Measured(pool, geometry=geometry)
-    if inputs is None:
-        raise ValueError("a suspect needs inputs to be asked")
-    own, named = _claimed_model(model, claim), _named(inputs)
-    if trial is not None:
-        trial.check(claim)
-        trial = trial.revealed(key)
-        named = _chosen(trial, named, informed=own is not None)
-    return _query(_as_suspect(suspect), own, named, trial, geometry, progress)
 
 
 def judge(
@@ -587,114 +494,3 @@ def _curve(
     counts = sorted({min(2**i, len(pool.pictures)) for i in range(32)})
     running = np.cumsum([p.sums for p in pool.pictures], axis=0)
     return tuple((k, log10_p_of_sums(running[k - 1], calibration, direction)) for k in counts)
-
-
-def _named(pictures: Pictures) -> list[tuple[str, StrPath | Picture]]:
-    """Names and what to read; folders opened. A file name's stray bytes are shown as such."""
-    named: list[tuple[str, StrPath | Picture]] = []
-    for i, picture in enumerate(pictures):
-        if isinstance(picture, np.ndarray):
-            named.append((f"picture {i + 1}", picture))
-        else:
-            files = gather_pictures([path_of(picture, i)]).files
-            named.extend((name_of(path), path) for path in files)
-    return named
-
-
-def _load(picture: StrPath | Picture) -> Picture:
-    return picture if isinstance(picture, np.ndarray) else read_picture(picture)
-
-
-def _measure(
-    pictures: SuspectPictures, geometry: Geometry | None, progress: Progress | None
-) -> Pool:
-    pool = Pool()
-    total = pictures.count() if progress else 0
-    for i, picture in enumerate(pictures):
-        if progress:
-            progress(i, max(i, total), picture.name)
-        try:
-            pool.add(picture.name, _undone(picture.read(), geometry))
-        except BirthmarkError as error:
-            pool.rejected.append((picture.name, str(error).removeprefix(f"{picture.name}: ")))
-    if progress:
-        progress(1, 1, "measured")
-    return pool
-
-
-def _undone(picture: Picture, geometry: Geometry | None) -> Picture:
-    return picture if geometry is None else geometry.undone(picture)
-
-
-def _reason(error: BirthmarkError, picture: StrPath | Picture) -> str:
-    """What is wrong, without the file's name, which stands beside it."""
-    return (
-        str(error) if isinstance(picture, np.ndarray) else str(error).removeprefix(f"{picture}: ")
-    )
-
-
-def _as_suspect(suspect: Suspect | StrPath) -> Suspect:
-    return suspect if callable(suspect) else ImageModel(suspect)
-
-
-def _claimed_model(model: ImageModel | StrPath | None, claim: Claim) -> ImageModel | None:
-    if model is None:
-        return None
-    own = model if isinstance(model, ImageModel) else ImageModel(model)
-    if own.sha256 != claim.model_sha256:
-        raise InvalidModel(f"{own.name}: not the model of the claim (its SHA-256 differs)")
-    return own
-
-
-def _chosen(
-    trial: Trial, named: list[tuple[str, StrPath | Picture]], *, informed: bool
-) -> list[tuple[str, StrPath | Picture]]:
-    """Those of the inputs that a trial chooses, in its order."""
-    if informed != (trial.mode == "informed"):
-        raise InvalidTrial(f"the trial was declared {trial.mode}, and this is not")
-    by_digest: dict[str, tuple[str, StrPath | Picture]] = {}
-    for name, picture in named:
-        by_digest.setdefault(pixels_sha256(_load(picture)), (name, picture))
-    if set(by_digest) != set(trial.inputs):
-        raise InvalidTrial("the inputs are not those that the trial declared")
-    return [by_digest[digest] for digest in trial.chosen()]
-
-
-def _query(
-    suspect: Suspect,
-    own: ImageModel | None,
-    named: list[tuple[str, StrPath | Picture]],
-    trial: Trial | None,
-    geometry: Geometry | None,
-    progress: Progress | None,
-) -> Measured:
-    """Ask the suspect (and the owner's model) and measure the answers, and the inputs too."""
-    pool, inputs = Pool(), Pool()
-    regression = None if own is None else Regression()
-    own_sums: Sums | None = None
-    for i, (name, picture) in enumerate(named):
-        if progress:
-            progress(i, len(named), name)
-        try:
-            question = _load(picture)
-            before = len(inputs.pictures)
-            inputs.add(name, question)
-            if len(inputs.pictures) == before:
-                pool.rejected.append((name, "the same pixels as an earlier input; asked once"))
-                continue
-            digest = inputs.pictures[-1].sha256
-            answer = _undone(suspect(question), geometry)
-            before = len(pool.pictures)
-            pool.add(name, answer, digest)
-            if own is not None and regression is not None and len(pool.pictures) > before:
-                unmarked = own(question)
-                regression.add(answer, unmarked)
-                of_picture = _core.statistics(unmarked)
-                own_sums = of_picture if own_sums is None else own_sums + of_picture
-        except InvalidModel:
-            raise
-        except BirthmarkError as error:
-            pool.rejected.append((name, _reason(error, picture)))
-    if progress:
-        progress(len(named), len(named), "asked")
-    return Measured(pool, regression, tuple(inputs.pictures), own_sums, trial, geometry)

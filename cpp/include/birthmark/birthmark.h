@@ -107,8 +107,9 @@ typedef struct birthmark_target {
   birthmark_target_plane plane[4];
 } birthmark_target;
 
-/* Rows and columns [first, last). Published pixels depend on those within 21 of it; of the rows
- * there, columns within 64 are read, and refused with NOT_FINITE by some kernels. */
+/* Rows and columns [first, last). Published pixels depend on the window and what is within
+ * BIRTHMARK_HALO of it (less, where the mark's echo is short). Nothing else is read, so that a NaN
+ * elsewhere does not matter. */
 typedef struct birthmark_window {
   int32_t first_row, last_row, first_column, last_column;
 } birthmark_window;

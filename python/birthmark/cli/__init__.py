@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = "no passphrase was given"
     except MemoryError:
         message = "not enough memory"
+    except ImportError as error:  # a library is broken, or there is no memory to load it into
+        message = f"cannot load {error.name or 'a library'}: {error}"
     except KeyboardInterrupt:
         print("\nbirthmark: interrupted", file=sys.stderr)
         return 130

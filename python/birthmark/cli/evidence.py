@@ -190,8 +190,9 @@ def _trace(options: argparse.Namespace) -> int:
     from birthmark.calibration import Calibration
     from birthmark.claim import Claim
     from birthmark.mark import Mark
+    from birthmark.measure import measure
     from birthmark.trace import SEARCHES, Customers, read_customers
-    from birthmark.verdict import judge, measure
+    from birthmark.verdict import judge
 
     if options.verdict:
         shared.new_file(options.verdict)

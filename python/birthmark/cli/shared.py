@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from birthmark.errors import OutputExists, WrongPassphrase
+from birthmark.files import remove_abandoned
 from birthmark.suspects import EVERY, SuspectPictures
 
 if TYPE_CHECKING:
@@ -111,6 +112,13 @@ def add_suspect(added: argparse.ArgumentParser) -> None:
     added.add_argument("--inputs", help="folder of inputs to ask it")
     added.add_argument("--model", help="the owner's model: the informed test")
     added.add_argument("--trial", metavar="TRIAL", help="the trial that was declared before")
+    added.add_argument(
+        "--time-limit",
+        type=count,
+        default=300,
+        metavar="S",
+        help="seconds that the suspect may take for a picture (default 300; 0: any)",
+    )
     add_threads(added)
 
 
@@ -130,13 +138,16 @@ def suspect_pictures(options: argparse.Namespace) -> SuspectPictures | None:
 
 
 def suspect_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """The options of :func:`add_suspect` as keyword arguments of birthmark.verdict.measure."""
+    """The options of :func:`add_suspect` as keyword arguments of birthmark.measure.measure."""
     from birthmark.models import ImageModel
     from birthmark.trial import Trial
 
     suspect, model = (
-        ImageModel(path, threads=options.threads) if path else None
-        for path in (options.suspect, options.model)
+        ImageModel(path, threads=options.threads, limit_s=limit_s) if path else None
+        for path, limit_s in (
+            (options.suspect, options.time_limit or None),
+            (options.model, None),
+        )
     )
     return {
         "suspect": suspect,
@@ -215,12 +226,16 @@ def count(text: str) -> int:
 
 
 def new_file(path: str) -> None:
-    """Refuse an output file before any work is done for it: nothing is ever overwritten."""
+    """Refuse an output file before any work is done for it: nothing is ever overwritten.
+
+    What was left half-written beside it by a command that was killed is removed.
+    """
     if os.path.lexists(path):
         raise OutputExists(f"{path}: exists; it is not overwritten")
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, "no such folder to write to", folder)
+    remove_abandoned(folder)
 
 
 def passphrase(options: argparse.Namespace, *, twice: bool = False) -> str:

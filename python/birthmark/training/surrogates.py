@@ -15,7 +15,7 @@ import onnx
 import onnx.numpy_helper
 
 from birthmark.errors import InvalidTraining
-from birthmark.files import StrPath, write_atomically
+from birthmark.files import StrPath, remove_abandoned, write_atomically
 from birthmark.pictures import Picture
 from birthmark.training.data import DISTURBANCES, Pairs, read_pairs
 from birthmark.training.graph import Graph
@@ -161,8 +161,10 @@ def steal(
         _begin_from(graph, start)
     identity = json.dumps([asdict(recipe), pairs.digest() if checkpoint else ""])
     trainer = Trainer(graph, loss=loss, threads=threads, identity=identity, seed=seed)
-    if checkpoint is not None and os.path.exists(checkpoint):
-        trainer.resume(checkpoint)
+    if checkpoint is not None:
+        remove_abandoned(os.path.dirname(checkpoint) or ".")
+        if os.path.exists(checkpoint):
+            trainer.resume(checkpoint)
     if progress:
         left = f"; {pairs.left_out} smaller than a crop left out" if pairs.left_out else ""
         progress(trainer.done, steps, f"{len(pairs)} pairs{left}")

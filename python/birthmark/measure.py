@@ -1,0 +1,258 @@
+"""A suspect, or pictures of his -> what is measured on them, before any key is looked at.
+
+A suspect is asked the inputs one after another, and so is the owner's model in the informed test.
+Answers that are no pictures are left out with their reason; a suspect that does not answer at all
+stops everything, since nothing can be said of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from birthmark import _core
+from birthmark.calibration import Calibration, FloatArray, Sums
+from birthmark.claim import Claim
+from birthmark.errors import BirthmarkError, CouldNotJudge, InvalidArray, InvalidModel, InvalidTrial
+from birthmark.extract import PictureStatistics, Pool, Regression, pixels_sha256
+from birthmark.files import StrPath
+from birthmark.geometry import Geometry
+from birthmark.keys import MarkKey
+from birthmark.models import ImageModel
+from birthmark.pictures import Picture, check_picture, gather_pictures, read_picture
+from birthmark.suspects import SuspectPictures, name_of, path_of
+from birthmark.trial import Trial
+
+# Texture energy below which nothing is said: about that of a 64 x 64 square of a photograph.
+_LEAST_ENERGY = 64 * 64 * 600**2
+
+Pictures = Iterable[StrPath | Picture]
+Suspect = Callable[[Picture], Picture]
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on a suspect, before any key is looked at.
+
+    Attributes:
+        pool: the suspect's pictures.
+        regression: of its answers on the owner's outputs; informed only.
+        inputs: statistics of every input asked, in order; empty where no suspect was asked.
+        own: pooled statistics of the owner's unmarked outputs; informed only.
+        trial: what was declared before, if anything was.
+        geometry: what was undone to the suspect's pictures before they were measured.
+    """
+
+    pool: Pool
+    regression: Regression | None = None
+    inputs: tuple[PictureStatistics, ...] = ()
+    own: Sums | None = None
+    trial: Trial | None = None
+    geometry: Geometry | None = None
+
+    @property
+    def mode(self) -> str:
+        """Blind or informed."""
+        return "blind" if self.regression is None else "informed"
+
+    def estimate(self, calibration: Calibration) -> FloatArray:
+        """Coordinates read from the suspect, float64 [n].
+
+        Raises:
+            CouldNotJudge: there is no picture, or too little texture.
+        """
+        total = self.pool.total()
+        if total[:, -1].sum() < _LEAST_ENERGY:
+            raise CouldNotJudge(
+                "the pictures hold too little texture to judge: give more, larger or livelier ones"
+            )
+        if self.regression is not None:
+            return self.regression.read(calibration)
+        return calibration.read(total)
+
+
+def measure(
+    pictures: SuspectPictures | Pictures | None,
+    claim: Claim,
+    key: MarkKey,
+    *,
+    suspect: Suspect | StrPath | None = None,
+    inputs: Pictures | None = None,
+    model: ImageModel | StrPath | None = None,
+    trial: Trial | None = None,
+    geometry: Geometry | None = None,
+    limit_s: float | None = None,
+    progress: Progress | None = None,
+) -> Measured:
+    """Measure a suspect in one of the three ways of :func:`birthmark.verify`.
+
+    The key only reveals a trial's nonce; nothing that is measured depends on it.
+
+    Raises:
+        InvalidModel, InvalidTrial, CouldNotJudge: as :func:`birthmark.verify`.
+    """
+    if (suspect is None) == (pictures is None):
+        raise ValueError("give either pictures, or a suspect and inputs")
+    if suspect is None:
+        if trial is not None:
+            raise InvalidTrial(
+                "a trial is about asking a suspect; pictures alone are not asked for"
+            )
+        if not isinstance(pictures, SuspectPictures):
+            pictures = SuspectPictures(pictures or ())
+        pool = _measure(pictures, geometry, progress)
+        return Measured(pool, geometry=geometry)
+    if inputs is None:
+        raise ValueError("a suspect needs inputs to be asked")
+    own, named = _claimed_model(model, claim), _named(inputs)
+    if trial is not None:
+        trial.check(claim)
+        trial = trial.revealed(key)
+        named = _chosen(trial, named, informed=own is not None)
+    return _query(_as_suspect(suspect, limit_s), own, named, trial, geometry, progress)
+
+
+def _named(pictures: Pictures) -> list[tuple[str, StrPath | Picture]]:
+    """Names and what to read; folders opened. A file name's stray bytes are shown as such."""
+    named: list[tuple[str, StrPath | Picture]] = []
+    for i, picture in enumerate(pictures):
+        if isinstance(picture, np.ndarray):
+            named.append((f"picture {i + 1}", picture))
+        else:
+            files = gather_pictures([path_of(picture, i)]).files
+            named.extend((name_of(path), path) for path in files)
+    return named
+
+
+def _load(picture: StrPath | Picture) -> Picture:
+    return picture if isinstance(picture, np.ndarray) else read_picture(picture)
+
+
+def _measure(
+    pictures: SuspectPictures, geometry: Geometry | None, progress: Progress | None
+) -> Pool:
+    pool = Pool()
+    total = pictures.count() if progress else 0
+    for i, picture in enumerate(pictures):
+        if progress:
+            progress(i, max(i, total), picture.name)
+        try:
+            pool.add(picture.name, _undone(picture.read(), geometry))
+        except BirthmarkError as error:
+            pool.rejected.append((picture.name, str(error).removeprefix(f"{picture.name}: ")))
+    if progress:
+        progress(1, 1, "measured")
+    return pool
+
+
+def _undone(picture: Picture, geometry: Geometry | None) -> Picture:
+    return picture if geometry is None else geometry.undone(picture)
+
+
+def _reason(error: BirthmarkError, picture: StrPath | Picture) -> str:
+    """What is wrong, without the file's name, which stands beside it."""
+    return (
+        str(error) if isinstance(picture, np.ndarray) else str(error).removeprefix(f"{picture}: ")
+    )
+
+
+def _as_suspect(suspect: Suspect | StrPath, limit_s: float | None) -> Suspect:
+    if not callable(suspect):
+        return ImageModel(suspect, limit_s=limit_s)
+    return suspect if limit_s is None else functools.partial(_in_time, suspect, limit_s)
+
+
+def _in_time(suspect: Suspect, limit_s: float, question: Picture) -> Picture:
+    """The suspect's answer, unless it takes too long.
+
+    It is asked in a thread of its own. One that hangs stays behind: nothing can end it.
+    """
+    answers: queue.SimpleQueue[Picture | BaseException] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(suspect(question))
+        except BaseException as error:  # whatever it is, it is the caller's
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=limit_s)
+    except queue.Empty:
+        raise CouldNotJudge(f"the suspect did not answer within {limit_s:g} s") from None
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
+def _claimed_model(model: ImageModel | StrPath | None, claim: Claim) -> ImageModel | None:
+    if model is None:
+        return None
+    own = model if isinstance(model, ImageModel) else ImageModel(model)
+    if own.sha256 != claim.model_sha256:
+        raise InvalidModel(f"{own.name}: not the model of the claim (its SHA-256 differs)")
+    return own
+
+
+def _chosen(
+    trial: Trial, named: list[tuple[str, StrPath | Picture]], *, informed: bool
+) -> list[tuple[str, StrPath | Picture]]:
+    """Those of the inputs that a trial chooses, in its order."""
+    if informed != (trial.mode == "informed"):
+        raise InvalidTrial(f"the trial was declared {trial.mode}, and this is not")
+    by_digest: dict[str, tuple[str, StrPath | Picture]] = {}
+    for name, picture in named:
+        by_digest.setdefault(pixels_sha256(_load(picture)), (name, picture))
+    if set(by_digest) != set(trial.inputs):
+        raise InvalidTrial("the inputs are not those that the trial declared")
+    return [by_digest[digest] for digest in trial.chosen()]
+
+
+def _query(
+    suspect: Suspect,
+    own: ImageModel | None,
+    named: list[tuple[str, StrPath | Picture]],
+    trial: Trial | None,
+    geometry: Geometry | None,
+    progress: Progress | None,
+) -> Measured:
+    """Ask the suspect (and the owner's model) and measure the answers, and the inputs too."""
+    pool, inputs = Pool(), Pool()
+    regression = None if own is None else Regression()
+    own_sums: Sums | None = None
+    for i, (name, picture) in enumerate(named):
+        if progress:
+            progress(i, len(named), name)
+        try:
+            question = _load(picture)
+            before = len(inputs.pictures)
+            inputs.add(name, question)
+            if len(inputs.pictures) == before:
+                pool.rejected.append((name, "the same pixels as an earlier input; asked once"))
+                continue
+            digest = inputs.pictures[-1].sha256
+            answer = suspect(question)
+            check_picture(answer)
+            answer = _undone(answer, geometry)
+            unmarked = None if own is None else own(question)
+            if unmarked is not None and answer.shape != unmarked.shape:
+                raise InvalidArray("not of the size that the owner's model answers with")
+            before = len(pool.pictures)
+            pool.add(name, answer, digest)
+            if unmarked is not None and regression is not None and len(pool.pictures) > before:
+                regression.add(answer, unmarked)
+                of_picture = _core.statistics(unmarked)
+                own_sums = of_picture if own_sums is None else own_sums + of_picture
+        except (InvalidModel, CouldNotJudge):
+            raise
+        except BirthmarkError as error:
+            pool.rejected.append((name, _reason(error, picture)))
+    if progress:
+        progress(len(named), len(named), "asked")
+    return Measured(pool, regression, tuple(inputs.pictures), own_sums, trial, geometry)
