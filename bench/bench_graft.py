@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def typical_mark() -> Mark:
     """Gains of a few thousandths that change slowly with the tone, as a real mark's."""
-    orbit, tone = np.mgrid[: _core.ORBITS, : _core.TONES]
+    orbit, tone = np.mgrid[: _core.GAIN_ROWS, : _core.TONES]
     gains = np.round(150 * np.sin(1.7 * orbit + 0.2 * tone)).astype(np.int16)
     return Mark(_core.write_mark(bytes(16), gains))
 

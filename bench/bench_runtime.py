@@ -166,7 +166,7 @@ def _peak_kib() -> int:
 
 def main() -> None:
     cv2.setNumThreads(1)
-    gains = np.random.default_rng(0).integers(-1000, 1000, (_core.ORBITS, _core.TONES), np.int16)
+    gains = np.random.default_rng(0).integers(-1000, 1000, (_core.GAIN_ROWS, _core.TONES), np.int16)
     mark = Mark(_core.write_mark(bytes(16), gains))
     marked = Embedder(mark)
     plain = Embedder(None)

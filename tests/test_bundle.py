@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from birthmark import bundle
+from birthmark import _core, bundle
 from birthmark.bundle import recheck
 from birthmark.calibration import Calibration
 from birthmark.claim import Claim
@@ -82,7 +82,7 @@ def test_verdict_json_says_what_a_reader_needs(saved: Path) -> None:
         stated = json.loads(archive.read("verdict.json"))
     for name in ("hypotheses", "not_said", "protocol", "created", "code_version"):
         assert stated[name]
-    assert stated["contract_version"] == 1
+    assert stated["contract_version"] == _core.CONTRACT_VERSION
 
 
 def test_same_verdict_gives_the_same_bytes(
@@ -177,7 +177,7 @@ def sign_again(members: Members, key: OwnerKey, path: Path) -> None:
         ("tests.decoys", 10),
         ("tests.decoys_as_good", 4),
         ("tests.agree", False),
-        ("contract_version", 2),
+        ("contract_version", 1),
         ("tests", []),
         ("evidence", []),
         ("protocol", None),
@@ -194,6 +194,29 @@ def test_the_owner_cannot_sign_numbers_that_do_not_follow(
         inner = inner[name]
     assert inner[last] != value
     inner[last] = value
+    sign_again(members | {"verdict.json": bundle._json(stated)}, session_claim[0], tmp_path / "x")
+    with pytest.raises(InvalidVerdict):
+        recheck(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("coordinates", 25),
+        ("cosine", 0.999),
+        ("chips_matched", 24),
+        ("log10_p_cosine", -90.0),
+        ("decoys_as_good", 4),
+        ("agree", False),
+    ],
+)
+def test_nor_numbers_of_the_tint(
+    informed: Path, session_claim: Owned, name: str, value: Any, tmp_path: Path
+) -> None:
+    members = bundle._unpack(informed.read_bytes())
+    stated = json.loads(members["verdict.json"])
+    assert stated["tint_tests"][0][name] != value
+    stated["tint_tests"][0][name] = value
     sign_again(members | {"verdict.json": bundle._json(stated)}, session_claim[0], tmp_path / "x")
     with pytest.raises(InvalidVerdict):
         recheck(tmp_path / "x")
@@ -230,7 +253,10 @@ def array_bytes(array: np.ndarray[Any, Any], *, allow_pickle: bool = False) -> b
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("name", ["statistics.npy", "estimate.npy", "regression.npy"])
+@pytest.mark.parametrize(
+    "name",
+    ["statistics.npy", "estimate.npy", "regression.npy", "tint.npy", "tint_regression.npy"],
+)
 def test_hostile_arrays_are_refused(
     informed: Path, session_claim: Owned, name: str, tmp_path: Path
 ) -> None:

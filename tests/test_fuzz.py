@@ -242,7 +242,7 @@ def test_models() -> None:
     )
     opsets = [helper.make_opsetid("", 17)]
     whole = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
-    mark = Mark(_core.write_mark(bytes(16), np.zeros((_core.ORBITS, _core.TONES), np.int16)))
+    mark = Mark(_core.write_mark(bytes(16), np.zeros((_core.GAIN_ROWS, _core.TONES), np.int16)))
 
     def once(rng: random.Random) -> None:
         if rng.randint(0, 2):

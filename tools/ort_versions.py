@@ -28,7 +28,7 @@ def make_cases(folder: Path) -> Path:
     from birthmark.mark import Mark
 
     rng = np.random.default_rng(0)
-    gains = rng.integers(-900, 900, (_core.ORBITS, _core.TONES)).astype(np.int16)
+    gains = rng.integers(-900, 900, (_core.GAIN_ROWS, _core.TONES)).astype(np.int16)
     mark = Mark(_core.write_mark(bytes(16), gains))
     mark.save(folder / "m.mark")
 

@@ -19,7 +19,7 @@ from birthmark.resources import models_folder
 
 IMPORTS = 15
 
-mark = Mark(_core.write_mark(bytes(16), np.full((_core.ORBITS, _core.TONES), 100, np.int16)))
+mark = Mark(_core.write_mark(bytes(16), np.full((_core.GAIN_ROWS, _core.TONES), 100, np.int16)))
 data = graft(models_folder() / "espcn_x2.onnx", mark, keep=True)
 x = np.random.default_rng(0).random((1, 3, 40, 50), np.float32)
 

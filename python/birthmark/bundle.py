@@ -3,8 +3,9 @@
 Members, in this order: ``verdict.json`` (every number and its meaning), ``claim.json`` (as
 :meth:`birthmark.Claim.save` writes it), ``statistics.npy`` (int64 [pictures, tones, orbits + 1]),
 ``estimate.npy`` (float64 [n]), ``inputs.npy`` (as statistics, of the inputs; where a suspect was
-asked), ``regression.npy`` and ``own.npy`` (float64 [tones, orbits, orbits + 1]: gram, then
-projection; int64 [1, tones, orbits + 1]: the owner's unmarked outputs; informed verdicts only),
+asked), in informed verdicts ``regression.npy`` (float64 [tones, orbits, orbits + 1]: gram, then
+projection), ``tint.npy`` (float64 [m]), ``tint_regression.npy`` (float64 [64, 64 + 3]) and
+``own.npy`` (int64 [1, tones, orbits + 1]: the owner's unmarked outputs),
 ``trial.json`` (where a trial was declared), ``manifest.json`` (the SHA-256 of each) and
 ``manifest.sig`` (the owner's Ed25519 signature of the manifest). There is one way only to write a
 bundle, so that a change of any byte of it is found.
@@ -47,6 +48,7 @@ from birthmark.verdict import (
     PictureEvidence,
     Tests,
     Verdict,
+    corrected_log10_p,
     count_decoys_as_good,
     decide,
     judge,
@@ -92,12 +94,17 @@ _ORDER = (
     "estimate.npy",
     "inputs.npy",
     "regression.npy",
+    "tint.npy",
+    "tint_regression.npy",
     "own.npy",
     "trial.json",
     "manifest.json",
     "manifest.sig",
 )
-_OPTIONAL = {"inputs.npy", "regression.npy", "own.npy", "trial.json"}
+_INFORMED = ("regression.npy", "tint.npy", "tint_regression.npy", "own.npy")
+_OPTIONAL = {"inputs.npy", *_INFORMED, "trial.json"}
+Estimates = tuple[FloatArray, FloatArray | None]
+
 _SIGNED_PREFIX = b"birthmark verdict\0"
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 _MAX_BUNDLE_BYTES = 1 << 30
@@ -127,6 +134,7 @@ _FORM: dict[str, Any] = {
     "controls": [get_type_hints(Control)],
     "false_positive_rate": float,
     "tests": get_type_hints(Tests),
+    "tint_tests": [get_type_hints(Tests)],
     "claim_digest": str,
     "calibration_sha256": str,
     "owner": str,
@@ -196,6 +204,10 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
         equations = measured.regression
         both = np.concatenate([equations.gram, equations.projection[:, :, None]], axis=2)
         members["regression.npy"] = _npy(both.astype("<f8"))
+        assert verdict.tint_estimate is not None
+        members["tint.npy"] = _npy(verdict.tint_estimate.astype("<f8"))
+        both = np.concatenate([equations.tint_gram, equations.tint_projection], axis=1)
+        members["tint_regression.npy"] = _npy(both.astype("<f8"))
     if measured.own is not None:
         members["own.npy"] = _npy(measured.own[None].astype("<i8"))
     if measured.trial is not None:
@@ -246,22 +258,19 @@ def _repeat(members: dict[str, bytes], key: OwnerKey | ClaimKey | None) -> Reche
     _check_seal(members, claim)
     stated = _stated(members["verdict.json"])
     _check_belongs(stated, claim, calibration)
-    measured, estimate = _measured(members, stated, claim, calibration)
+    measured, estimates = _measured(members, stated, claim, calibration)
     repeated = ["container, hashes and the owner's signatures"]
     if measured.trial is not None:
         repeated.append("the trial's inputs, as both nonces choose them")
 
-    read = _read(measured, calibration)
-    size = float(np.linalg.norm(estimate))
-    if not (0 < size < math.inf and np.linalg.norm(read - estimate) <= _ESTIMATE_TOLERANCE * size):
-        raise InvalidVerdict("estimate.npy: it does not follow from the statistics")
+    _check_estimates(estimates, measured, calibration)
     repeated.append("the estimate, from the pictures' statistics and the frozen calibration")
-    _check_numbers(stated, estimate, claim)
+    _check_numbers(stated, estimates, claim)
     repeated += ["p-values of cosine and chips", f"{DECOYS} decoys, agreement and decision"]
     secret = "cosine with the secret direction, chips, payload, p of single pictures and controls"
     if key is None:
         return Rechecked(stated, claim, tuple(repeated), (secret,))
-    _check_with_key(stated, claim, key, measured, estimate)
+    _check_with_key(stated, claim, key, measured, estimates)
     return Rechecked(stated, claim, (*repeated, secret), ())
 
 
@@ -333,17 +342,20 @@ def _check_belongs(stated: dict[str, Any], claim: Claim, calibration: Calibratio
     }.items():
         if stated[name] != value:
             raise InvalidVerdict(f"verdict.json: {name} is not the claim's")
-    tests, evidence, n = stated["tests"], stated["evidence"], calibration.coordinates
+    evidence, informed = stated["evidence"], stated["mode"] == "informed"
+    parts = [(stated["tests"], calibration.coordinates)]
+    parts += [(tests, calibration.tint_coordinates) for tests in stated["tint_tests"]]
     for what, holds in {
         "mode": stated["mode"] in ("blind", "informed"),
         "pictures": stated["pictures"] == len(evidence) > 0,
         "evidence": len({e["sha256"] for e in evidence}) == len(evidence),
         "false_positive_rate": 0 < stated["false_positive_rate"] <= 0.01,
         "tests_counted": stated["tests_counted"] >= stated["geometry"]["tried"] > 0,
-        "coordinates": tests["coordinates"] == n,
-        "cosine": abs(tests["cosine"]) <= 1 + _TOLERANCE,
-        "chips_matched": 0 <= tests["chips_matched"] <= n,
-        "decoys": tests["decoys"] == DECOYS,
+        "tint_tests": len(stated["tint_tests"]) == informed,
+        "coordinates": all(tests["coordinates"] == n for tests, n in parts),
+        "cosine": all(abs(tests["cosine"]) <= 1 + _TOLERANCE for tests, _ in parts),
+        "chips_matched": all(0 <= tests["chips_matched"] <= n for tests, n in parts),
+        "decoys": all(tests["decoys"] == DECOYS for tests, _ in parts),
         "payload": stated["payload"] is None or stated["decision"] == "MARKED",
         "payload_is_claimed": stated["payload_is_claimed"]
         == (stated["payload"] == payload_hex(claim.payload)),
@@ -358,8 +370,8 @@ def _check_belongs(stated: dict[str, Any], claim: Claim, calibration: Calibratio
 
 def _measured(
     members: dict[str, bytes], stated: dict[str, Any], claim: Claim, calibration: Calibration
-) -> tuple[Measured, FloatArray]:
-    """What the verdict was read from, and the stored estimate."""
+) -> tuple[Measured, Estimates]:
+    """What the verdict was read from, and the stored estimates."""
     tones, orbits = _core.TONES, _core.ORBITS
     estimate = _array(members, "estimate.npy", "<f8", (calibration.coordinates,))
     sums = _array(members, "statistics.npy", "<i8", (stated["pictures"], tones, orbits + 1))
@@ -372,8 +384,7 @@ def _measured(
     pool = Pool(entries, [(name, reason) for name, reason in stated["rejected"]])
     informed, asked = stated["mode"] == "informed", stated["asked"]
     for name, needed in (
-        ("regression.npy", informed),
-        ("own.npy", informed),
+        *((name, informed) for name in _INFORMED),
         ("inputs.npy", bool(asked)),
         ("trial.json", stated["queries_declared"] is not None),
     ):
@@ -391,10 +402,14 @@ def _measured(
         raise InvalidVerdict("verdict.json: accused_took_part cannot be so")
     if not informed:
         geometry = Geometry(**stated["geometry"])
-        return Measured(pool, None, inputs, None, trial, geometry), estimate
+        return Measured(pool, None, inputs, None, trial, geometry), (estimate, None)
     both = _array(members, "regression.npy", "<f8", (tones, orbits, orbits + 1))
+    rows = _core.TINT_FIELDS * tones
+    tint = _array(members, "tint.npy", "<f8", (calibration.tint_coordinates,))
+    of_tint = _array(members, "tint_regression.npy", "<f8", (rows, rows + 3))
     own = _array(members, "own.npy", "<i8", (1, tones, orbits + 1))[0]
-    return Measured(pool, Regression(both[:, :, :-1], both[:, :, -1]), inputs, own, trial), estimate
+    regression = Regression(both[:, :, :-1], both[:, :, -1], of_tint[:, :-3], of_tint[:, -3:])
+    return Measured(pool, regression, inputs, own, trial), (estimate, tint)
 
 
 def _trial(data: bytes, stated: dict[str, Any], claim: Claim) -> Trial:
@@ -416,28 +431,42 @@ def _trial(data: bytes, stated: dict[str, Any], claim: Claim) -> Trial:
     return trial
 
 
-def _read(measured: Measured, calibration: Calibration) -> FloatArray:
+def _check_estimates(estimates: Estimates, measured: Measured, calibration: Calibration) -> None:
+    """Read both estimates once more from the statistics."""
     try:
-        return measured.estimate(calibration)
+        again = measured.estimate(calibration), measured.tint_estimate(calibration)
     except (BirthmarkError, np.linalg.LinAlgError) as error:
         raise InvalidVerdict(f"the statistics give no estimate: {error}") from None
+    for name, stored, read in zip(("estimate.npy", "tint.npy"), estimates, again, strict=True):
+        if stored is None or read is None:
+            continue
+        size = float(np.linalg.norm(stored))
+        if not (
+            0 < size < math.inf and np.linalg.norm(read - stored) <= _ESTIMATE_TOLERANCE * size
+        ):
+            raise InvalidVerdict(f"{name}: it does not follow from the statistics")
 
 
-def _check_numbers(stated: dict[str, Any], estimate: FloatArray, claim: Claim) -> None:
-    """Repeat every number that follows from the estimate, the cosine and the matched chips."""
-    tests = stated["tests"]
-    n, cosine, matched = tests["coordinates"], tests["cosine"], tests["chips_matched"]
-    log10_p = log10_p_of_cosine(cosine, n)
-    as_good = count_decoys_as_good(estimate, cosine)
-    agree = tests_agree(cosine, matched, as_good, n)
-    corrected = min(0.0, log10_p + math.log10(stated["tests_counted"]))
+def _check_numbers(stated: dict[str, Any], estimates: Estimates, claim: Claim) -> None:
+    """Repeat every number that follows from the estimates, the cosines and the matched chips."""
+    parts = [stated["tests"], *stated["tint_tests"]]
+    for tests, estimate in zip(parts, estimates, strict=False):
+        assert estimate is not None
+        n, cosine, matched = tests["coordinates"], tests["cosine"], tests["chips_matched"]
+        as_good = count_decoys_as_good(estimate, cosine)
+        for what, value, follows in (
+            ("p of the cosine", tests["log10_p_cosine"], log10_p_of_cosine(cosine, n)),
+            ("p of the chips", tests["log10_p_chips"], log10_p_of_chips(matched, n)),
+            ("number of decoys as good", tests["decoys_as_good"], as_good),
+            ("agreement", tests["agree"], tests_agree(cosine, matched, as_good, n)),
+        ):
+            if not _same(value, follows):
+                raise InvalidVerdict(f"verdict.json: the {what} does not follow")
+    corrected = corrected_log10_p([t["log10_p_cosine"] for t in parts], stated["tests_counted"])
+    agree = all(tests["agree"] for tests in parts)
     rate = stated["false_positive_rate"]
     decision = decide(corrected, agree, rate, claim.log10_unmarked_above)
     for what, value, repeated in (
-        ("p of the cosine", tests["log10_p_cosine"], log10_p),
-        ("p of the chips", tests["log10_p_chips"], log10_p_of_chips(matched, n)),
-        ("number of decoys as good", tests["decoys_as_good"], as_good),
-        ("agreement", tests["agree"], agree),
         ("log10 of the corrected p", stated["log10_p"], corrected),
         ("decision", stated["decision"], decision),
         (
@@ -463,7 +492,7 @@ def _check_with_key(
     claim: Claim,
     key: OwnerKey | ClaimKey,
     measured: Measured,
-    estimate: FloatArray,
+    estimates: Estimates,
 ) -> None:
     """Judge the stored statistics once more, and compare the whole verdict."""
     try:
@@ -474,7 +503,7 @@ def _check_with_key(
             stated["false_positive_rate"],
             customer=stated["customer"],
             tests_counted=stated["tests_counted"],
-            estimate=estimate,
+            estimates=estimates,
         )
     except BirthmarkError as error:
         raise InvalidVerdict(f"the statistics give no verdict: {error}") from None

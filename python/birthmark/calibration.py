@@ -1,8 +1,9 @@
 """What the owner measures on the model's own unmarked outputs before anything is published.
 
-The mark is a linear space of echo filters, one for each tone, and n directions in it (its
-coordinates) are used. A :class:`Calibration` holds how the n coordinates become gains, and how the
-statistics of pictures answer to them. It is frozen: it goes into the signed claim as bytes.
+The mark has two parts. Its *echo* is a linear space of filters, one for each tone, of which n
+directions (coordinates) are used; its *tint* is one of small changes of colour, of which m are. A
+:class:`Calibration` holds how the coordinates become gains, and how the statistics of pictures
+answer to them. It is frozen: it goes into the signed claim as bytes.
 
 All correlations here are normalised: rho[tone, orbit] = S[tone, orbit] / S[tone, energy], with S
 the integer statistics of ``cpp/contract/CONTRACT.md``, step 13.
@@ -32,10 +33,18 @@ TILT = 0.5
 STRENGTH_LEVELS = 2.25
 RIDGE = 0.1
 
+TINT_LEVELS = 1.0
+# A tint's functions: a field (constant, blueness, redness, roughness) times the Chebyshev
+# polynomial of the tone of this degree. In this order, so that each has what those before lack.
+TINT_FUNCTIONS = ((1, 0), (2, 0), (3, 0), (0, 1), (1, 1), (2, 1), (0, 2), (0, 3))
+# Rows: red, green and blue together; red against the others; blue against the others.
+DIRECTIONS = np.array([[1, 1, 1], [2, -1, -1], [-1, -1, 2]]) / np.sqrt([[1], [2], [2]])
+
 _TONES, _ORBITS = _core.TONES, _core.ORBITS
-_MAGIC = b"BMCAL\x01"
-_HEADER = struct.Struct("<6sHHH")
+_MAGIC = b"BMCAL\x02"
+_HEADER = struct.Struct("<6sHHHH")
 _LEVELS_PER_GAIN = 1 / (64 * 32768)
+_UNITS_PER_LEVEL = (64.0, 32768.0, 32768.0, 32768.0)  # of a tint's gains, by field
 _ORBIT_SCALE = 16
 _PROBE_CROPS = 64
 _CROP_PX = 192
@@ -54,6 +63,9 @@ class Calibration:
         response: float32 [tones, orbits, n]; d rho / d z, measured in the published bytes.
         precision: float32 [tones, orbits, orbits]; inverse covariance of rho over unmarked
             outputs, for one crop's mean energy.
+        tint: float32 [fields, tones, k]; the k functions of a tint, each with the strength that
+            a coordinate of 1 gives it, in grey levels (of a constant 1, and of the other fields in
+            grey levels).
         ridge: how strongly coordinates of weak response are held back (a fraction of the mean
             information per coordinate).
     """
@@ -62,29 +74,49 @@ class Calibration:
     offset: npt.NDArray[np.float32]
     response: npt.NDArray[np.float32]
     precision: npt.NDArray[np.float32]
+    tint: npt.NDArray[np.float32]
     ridge: float
 
     @property
     def coordinates(self) -> int:
-        """Number n of coordinates."""
+        """Number n of the echo's coordinates."""
         return int(self.spread.shape[2])
 
-    def gains(self, z: FloatArray) -> npt.NDArray[np.int16]:
-        """Gains int16 [orbits, tones] of the mark with coordinates ``z``: float [n], variance 1.
+    @property
+    def tint_coordinates(self) -> int:
+        """Number m of the tint's coordinates: its functions times three directions of colour."""
+        return len(DIRECTIONS) * int(self.tint.shape[2])
 
-        Where they would exceed the contract's bound they are scaled down together: the mark keeps
-        its direction and loses some strength.
+    def gains(self, z: FloatArray, tint: FloatArray | None = None) -> npt.NDArray[np.int16]:
+        """Gains int16 [gain rows, tones] of the mark with these coordinates, of variance 1.
+
+        Where they would exceed the contract's bounds they are scaled down together: echo and tint
+        keep their directions and lose some strength.
+
+        Args:
+            z: of the echo, float [n].
+            tint: of the tint, float [m]; none without it.
 
         Raises:
-            InvalidArray: ``z`` has another length.
+            InvalidArray: another number of coordinates.
         """
-        if z.shape != (self.coordinates,):
-            raise InvalidArray(f"a mark of this calibration has {self.coordinates} coordinates")
-        gains = self.spread.astype(np.float64) @ z
-        largest = np.abs(gains).sum(axis=0).max()
+        if tint is None:
+            tint = np.zeros(self.tint_coordinates)
+        if z.shape != (self.coordinates,) or tint.shape != (self.tint_coordinates,):
+            raise InvalidArray(
+                f"a mark of this calibration has {self.coordinates} coordinates, and"
+                f" {self.tint_coordinates} of its tint"
+            )
+        echo = self.spread.astype(np.float64) @ z
         # Rounding may add half a unit for each orbit.
-        gains *= min(1.0, (_core.TAP_SUM_MAX - _ORBITS) / largest) if largest > 0 else 1.0
-        return np.rint(gains).astype(np.int16)
+        echo *= _shrink(np.abs(echo).sum(axis=0).max(), _core.TAP_SUM_MAX - _ORBITS)
+        of_channels = tint.reshape(-1, len(DIRECTIONS)) @ DIRECTIONS
+        levels = np.einsum("ftk,kc->cft", self.tint.astype(np.float64), of_channels)
+        of_fields = levels * np.array(_UNITS_PER_LEVEL)[:, None]
+        of_fields *= _shrink(np.abs(of_fields).max(), _core.TINT_GAIN_MAX)
+        gains = np.concatenate([echo, of_fields.reshape(-1, _TONES)])
+        rounded: npt.NDArray[np.int16] = np.rint(gains).astype(np.int16)
+        return rounded
 
     def read(self, sums: Sums) -> FloatArray:
         """Estimate the coordinates z from pooled statistics: float64 [n].
@@ -114,10 +146,11 @@ class Calibration:
 
     def to_bytes(self) -> bytes:
         """Serialise; the same calibration gives the same bytes."""
-        parts = [_HEADER.pack(_MAGIC, _ORBITS, _TONES, self.coordinates)]
+        functions = self.tint.shape[2]
+        parts = [_HEADER.pack(_MAGIC, _ORBITS, _TONES, self.coordinates, functions)]
         parts.append(struct.pack("<f", self.ridge))
         parts += [self.spread.astype("<f2").tobytes(), self.response.astype("<f2").tobytes()]
-        parts += [self.offset.astype("<f4").tobytes(), self.precision.astype("<f4").tobytes()]
+        parts += [part.astype("<f4").tobytes() for part in (self.offset, self.precision, self.tint)]
         return b"".join(parts)
 
     @classmethod
@@ -129,8 +162,12 @@ class Calibration:
         """
         if len(data) < _HEADER.size or data[:6] != _MAGIC:
             raise InvalidClaim("the claim's calibration is not one of this version")
-        _, orbits, tones, n = _HEADER.unpack_from(data)
-        if (orbits, tones) != (_ORBITS, _TONES) or not 2 <= n <= orbits * tones:
+        _, orbits, tones, n, functions = _HEADER.unpack_from(data)
+        if (
+            (orbits, tones) != (_ORBITS, _TONES)
+            or not 2 <= n <= orbits * tones
+            or not 1 <= functions <= _core.TINT_FIELDS * tones
+        ):
             raise InvalidClaim("the claim's calibration is for another family of carriers")
         shapes = [
             ("<f4", ()),
@@ -138,6 +175,7 @@ class Calibration:
             ("<f2", (tones, orbits, n)),
             ("<f4", (tones, orbits)),
             ("<f4", (tones, orbits, orbits)),
+            ("<f4", (_core.TINT_FIELDS, tones, functions)),
         ]
         at, arrays = _HEADER.size, []
         for dtype, shape in shapes:
@@ -152,8 +190,8 @@ class Calibration:
             at += size
         if at != len(data):
             raise InvalidClaim("the claim's calibration has bytes too many")
-        ridge, spread, response, offset, precision = arrays
-        return cls(spread, offset, response, precision, float(ridge))
+        ridge, spread, response, offset, precision, tint = arrays
+        return cls(spread, offset, response, precision, tint, float(ridge))
 
     @property
     def sha256(self) -> str:
@@ -177,7 +215,8 @@ def calibrate(
     unmarked outputs give offset and precision. Then each of n orthogonal marks is embedded with
     plus and with minus sign and half the difference of the statistics is taken: what is left is
     the response to the mark in the published bytes, rounding and clipping included, free of the
-    pictures' own statistics.
+    pictures' own statistics. The tint's functions are made orthogonal over the outputs' pixels, and
+    each degree gets :data:`DECAY` times the energy of the one below.
 
     Args:
         outputs: float32 [3, h, w] in [0, 1], at least 24 crops' worth of 192 x 192 pixels.
@@ -200,9 +239,9 @@ def calibrate(
 
     basis, _ = np.linalg.qr(np.random.default_rng(_PROBE_SEED).standard_normal((coordinates,) * 2))
     probes = basis * np.sqrt(coordinates)
-    draft = Calibration(
-        spread, offset, np.zeros((_TONES, _ORBITS, coordinates), np.float32), precision, RIDGE
-    )
+    tint = _tint(probed)
+    unknown = np.zeros((_TONES, _ORBITS, coordinates), np.float32)
+    draft = Calibration(spread, offset, unknown, precision, tint, RIDGE)
     response = np.zeros((_TONES, _ORBITS, coordinates))
     for i, z in enumerate(probes):
         report(i, coordinates, "response")
@@ -211,7 +250,7 @@ def calibrate(
         response += ((plus - minus) / 2)[:, :, None] * z / coordinates
     report(coordinates, coordinates, "response")
     # What is frozen is what will be used: rounded to the precision in which it is kept.
-    exact = Calibration(spread, offset, response.astype(np.float32), precision, RIDGE)
+    exact = Calibration(spread, offset, response.astype(np.float32), precision, tint, RIDGE)
     return Calibration.from_bytes(exact.to_bytes())
 
 
@@ -250,7 +289,7 @@ def echoes_by_tone(
         The tone; bool [h w], the pixels of that tone in C order; float32 [orbits, pixels held],
         the grey levels that a gain of one puts on each for each orbit.
     """
-    _, tone, orbits = _core.fields(picture)
+    _, tone, orbits, _ = _core.fields(picture)
     echoes = orbits.reshape(_ORBITS, -1).astype(np.float32) * np.float32(_LEVELS_PER_GAIN)
     tone = tone.reshape(-1)
     for t in np.unique(tone):
@@ -259,8 +298,7 @@ def echoes_by_tone(
 
 
 def _spread(crops: list[npt.NDArray[np.float32]], n: int) -> npt.NDArray[np.float32]:
-    x = (2 * np.arange(_TONES) - (_TONES - 1)) / _TONES
-    tone_functions = np.cos(np.arange(TONE_FUNCTIONS)[:, None] * np.arccos(x))
+    tone_functions = _chebyshev(TONE_FUNCTIONS)
     size = TONE_FUNCTIONS * _ORBITS
     if not 2 <= n <= size:
         raise InvalidArray(f"a mark has 2 to {size} coordinates, not {n}")
@@ -290,6 +328,57 @@ def _spread(crops: list[npt.NDArray[np.float32]], n: int) -> npt.NDArray[np.floa
     coefficients = (taken[:, :n] * amplitude).reshape(TONE_FUNCTIONS, _ORBITS, n)
     spread: npt.NDArray[np.float64] = np.einsum("kon,kt->otn", coefficients, tone_functions)
     return spread.astype(np.float32)
+
+
+def tint_fields(
+    picture: npt.NDArray[np.float32] | npt.NDArray[np.uint8],
+) -> tuple[npt.NDArray[np.uint8], FloatArray]:
+    """A picture's tone, uint8 [h, w], and its tint's fields, float64 [fields, h, w].
+
+    The first field is 1, the others (blueness, redness, roughness) are in grey levels.
+    """
+    _, tone, _, fields = _core.fields(picture)
+    return tone, np.concatenate([np.ones((1, *tone.shape)), fields / 64])
+
+
+def _tint(crops: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """The functions of a tint, orthogonal to a constant and to each other."""
+    gram = np.zeros((_TONES, _core.TINT_FIELDS, _core.TINT_FIELDS))
+    for crop in crops:
+        tone, fields = tint_fields(crop)
+        for t in np.unique(tone):
+            here = fields[:, tone == t]
+            gram[t] += here @ here.T
+    gram /= gram[:, 0, 0].sum()  # the number of pixels
+    taken = [np.zeros((_core.TINT_FIELDS, _TONES))]
+    taken[0][0] = 1
+    energies = []
+    for field, degree in TINT_FUNCTIONS:
+        new = np.zeros((_core.TINT_FIELDS, _TONES))
+        new[field] = _chebyshev(degree + 1)[degree]
+        for other in taken:
+            new -= other * np.einsum("ft,tfg,gt->", other, gram, new)
+        size = np.einsum("ft,tfg,gt->", new, gram, new)
+        if size <= _LEAST_ENERGY:
+            raise CouldNotJudge("the outputs hold too few colours or tones to calibrate on")
+        taken.append(new / np.sqrt(size))
+        # A constant's lowest degree is left out, so its first one counts as the lowest.
+        energies.append(DECAY ** (degree - (field == 0)))
+    energy = np.array(energies) / (len(DIRECTIONS) * np.sum(energies))
+    functions: npt.NDArray[np.float64] = np.stack(taken[1:], axis=2) * np.sqrt(energy)
+    return (TINT_LEVELS * functions).astype(np.float32)
+
+
+def _chebyshev(count: int) -> FloatArray:
+    """The first Chebyshev polynomials of the tone, float64 [count, tones]."""
+    x = (2 * np.arange(_TONES) - (_TONES - 1)) / _TONES
+    polynomials: FloatArray = np.cos(np.arange(count)[:, None] * np.arccos(x))
+    return polynomials
+
+
+def _shrink(largest: float, bound: float) -> float:
+    """What to multiply with so that nothing is beyond the bound."""
+    return min(1.0, bound / largest) if largest > 0 else 1.0
 
 
 def _rho(sums: Sums) -> FloatArray:

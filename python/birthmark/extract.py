@@ -11,12 +11,21 @@ import numpy as np
 import numpy.typing as npt
 
 from birthmark import _core
-from birthmark.calibration import Calibration, FloatArray, Sums, echoes_by_tone
+from birthmark.calibration import (
+    DIRECTIONS,
+    Calibration,
+    FloatArray,
+    Sums,
+    echoes_by_tone,
+    tint_fields,
+)
 from birthmark.errors import CouldNotJudge, InvalidArray
 from birthmark.pictures import Picture, check_picture
 from birthmark.tails import log10_p_of_cosine
 
 _OUTLIER_LEVELS = 12.0
+_BLOCK_PX = 8
+_TINT_ROWS = _core.TINT_FIELDS * _core.TONES
 _EXTRACTOR_MODULES = (
     *("calibration", "extract", "geometry", "keys", "mark", "measure"),
     *("payload", "pictures", "tails", "verdict"),
@@ -118,20 +127,25 @@ class Regression:
     """Normal equations of the informed test: the suspect's deviation from M on M's own carriers.
 
     For each tone, ``gram`` sums products of orbit echoes and ``projection`` sums echoes times the
-    deviation, both in grey levels.
+    deviation, both in grey levels. ``tint_gram`` and ``tint_projection`` do the same for what a
+    tint is made of (fields times tones, in this order) and the deviations of red, green and blue.
     """
 
     gram: FloatArray = field(
         default_factory=lambda: np.zeros((_core.TONES, _core.ORBITS, _core.ORBITS))
     )
     projection: FloatArray = field(default_factory=lambda: np.zeros((_core.TONES, _core.ORBITS)))
+    tint_gram: FloatArray = field(default_factory=lambda: np.zeros((_TINT_ROWS, _TINT_ROWS)))
+    tint_projection: FloatArray = field(default_factory=lambda: np.zeros((_TINT_ROWS, 3)))
 
     def add(self, suspect: Picture, own: Picture) -> None:
         """Add one pair: the suspect's and the owner's unmarked output for the same input.
 
         The deviation is the difference of luma (BT.601) less its local mean, so that a
         suspect that is brighter or softer over wide areas does not drown the mark, and is cut at
-        12 levels, so that a suspect's few gross errors do not either.
+        12 levels, so that a suspect's few gross errors do not either. For the tint it is the other
+        way round: means over blocks of 8 x 8 pixels are compared, since a suspect's finest colours
+        are never right.
 
         Raises:
             InvalidArray: the two differ in size.
@@ -150,6 +164,28 @@ class Regression:
         for t, held, echoes in echoes_by_tone(own):
             self.gram[t] += echoes @ echoes.T
             self.projection[t] += echoes @ deviation[held]
+        self._add_tint(suspect, own)
+
+    def _add_tint(self, suspect: Picture, own: Picture) -> None:
+        rows, columns = (side // _BLOCK_PX for side in own.shape[:2])
+        if not rows * columns:
+            return
+        inside = np.s_[: rows * _BLOCK_PX, : columns * _BLOCK_PX]
+        tone, fields = (part[..., *inside] for part in tint_fields(own))
+        y, x = (np.arange(side) // _BLOCK_PX for side in tone.shape)
+        block = y[:, None] * columns + x
+        place = (block * _core.TONES + tone).reshape(-1)
+        sums = [
+            np.bincount(place, of_field.reshape(-1), rows * columns * _core.TONES)
+            for of_field in fields
+        ]
+        means = np.stack(sums).reshape(_core.TINT_FIELDS, -1, _core.TONES) / _BLOCK_PX**2
+        features = means.transpose(0, 2, 1).reshape(_TINT_ROWS, -1)
+        deviation = suspect[inside].astype(np.float64) - own[inside]
+        np.clip(deviation, -_OUTLIER_LEVELS, _OUTLIER_LEVELS, out=deviation)
+        blocks = deviation.reshape(rows, _BLOCK_PX, columns, _BLOCK_PX, 3).mean(axis=(1, 3))
+        self.tint_gram += features @ features.T
+        self.tint_projection += features @ blocks.reshape(-1, 3)
 
     def read(self, calibration: Calibration) -> FloatArray:
         """Estimate the coordinates z of the suspect's mark: float64 [n].
@@ -165,6 +201,24 @@ class Regression:
         n = calibration.coordinates
         information += 1e-3 * np.trace(information) / n * np.eye(n)
         return np.linalg.solve(information, projection)
+
+    def read_tint(self, calibration: Calibration) -> FloatArray:
+        """Estimate the coordinates of the suspect's tint: float64 [m].
+
+        Raises:
+            CouldNotJudge: the suspect's colours equal the owner's, or there is not one whole block.
+        """
+        functions = calibration.tint.astype(np.float64).reshape(_TINT_ROWS, -1)
+        constant = np.repeat([1.0, 0.0], [_core.TONES, _TINT_ROWS - _core.TONES])
+        basis = np.column_stack([functions, constant])
+        information = basis.T @ self.tint_gram @ basis
+        projection = basis.T @ self.tint_projection
+        if np.trace(information) <= 0 or not projection.any():
+            raise CouldNotJudge("the suspect's outputs tell nothing about a tint")
+        information += 1e-3 * np.diag(np.diag(information))
+        of_channels = np.linalg.lstsq(information, projection, rcond=None)[0][:-1]
+        z: FloatArray = of_channels @ np.linalg.inv(DIRECTIONS)
+        return z.reshape(-1)
 
 
 def _luma(picture: Picture) -> npt.NDArray[np.float32]:

@@ -31,7 +31,7 @@ _K9 = (1, 4, 8, 12, 14, 12, 8, 4, 1)
 _K15 = (1, 2, 3, 4, 5, 6, 7, 8, 7, 6, 5, 4, 3, 2, 1)
 # Where a mark file holds its gains (cpp/contract/mark_file.h).
 _GAINS_BEGIN = 28
-_GAINS_END = _GAINS_BEGIN + 2 * _core.ORBITS * _core.TONES
+_GAINS_END = _GAINS_BEGIN + 2 * _core.GAIN_ROWS * _core.TONES
 
 
 def body(opset: int) -> onnx.FunctionProto:
@@ -53,8 +53,11 @@ def body(opset: int) -> onnx.FunctionProto:
     low = _smooth(b, y_q2, _K9)
     texture = _texture(b, y_q2, low)
     tone = _tone(b, low)
-    orbits = _orbit_sums(b, _normalised(b, texture))
-    residual = _residual(b, orbits, tone, _gains(b))
+    activity = _activity(b, texture)
+    orbits = _orbit_sums(b, _normalised(b, texture, activity))
+    gains = b.op("Gather", _gains(b), tone)
+    tint = _tint(b, v_q6, activity, gains)
+    residual = _residual(b, _echo(b, orbits, gains), tint)
     _store(b, v_q6, residual, result="published")
     return onnx.helper.make_function(
         DOMAIN,
@@ -115,6 +118,14 @@ class _Builder:
         """Append MulRound15 in float64, with ``factor`` already divided by 2^15."""
         return self.op("Floor", self.add(self.op("Mul", value, factor), 0.5, np.float64))
 
+    def clamp(self, value: str, least: float, most: float) -> str:
+        """Append the value between two bounds."""
+        return self.op("Min", self.op("Max", value, self.constant(least)), self.constant(most))
+
+    def last(self, value: str, begin: int, end: int) -> str:
+        """Append places ``begin`` to ``end`` of the last of four axes."""
+        return self.op("Slice", value, *(self.constant([v], np.int64) for v in (begin, end, 3)))
+
     def crop(self, value: str, margin: int) -> str:
         """Append [n, c, h, w] without ``margin`` pixels on each side."""
         begin, end, axes = ([margin, margin], [-margin, -margin], [2, 3])
@@ -166,12 +177,15 @@ def _tone(b: _Builder, low: str) -> str:
     return b.cast(tone, np.int32)
 
 
-def _normalised(b: _Builder, texture: str) -> str:
-    """Steps 7 and 8: w."""
-    magnitude = b.op("Abs", texture)
-    act_q14 = _smooth(b, b.shift(magnitude, 8, 4), _K15)
+def _activity(b: _Builder, texture: str) -> str:
+    """Step 7: act_q14."""
+    return _smooth(b, b.shift(b.op("Abs", texture), 8, 4), _K15)
+
+
+def _normalised(b: _Builder, texture: str, act_q14: str) -> str:
+    """Step 8: w."""
     # The division is rounded alike on both sides of 0, so trunc(a / b) = sign(a) floor(|a| / b).
-    above = b.mul(b.crop(magnitude, _ACTIVITY_REACH), 524288)
+    above = b.mul(b.op("Abs", b.crop(texture, _ACTIVITY_REACH)), 524288)
     ratio = b.op("Div", above, b.add(act_q14, 98304))
     limited = b.op("Floor", b.op("Min", ratio, b.constant(2047)))
     return b.op("Mul", limited, b.op("Sign", b.crop(texture, _ACTIVITY_REACH)))
@@ -190,7 +204,7 @@ def _orbit_sums(b: _Builder, w: str) -> str:
 
 
 def _gains(b: _Builder) -> str:
-    """The mark file's gains divided by 2^15: float64 [tones, orbits]."""
+    """The mark file's gains divided by 2^15: float64 [tones, gain rows]."""
     import onnx
 
     # All of this is folded when the model loads.
@@ -202,7 +216,7 @@ def _gains(b: _Builder) -> str:
         b.constant([_GAINS_BEGIN], np.int64),
         b.constant([_GAINS_END], np.int64),
     )
-    shape = b.constant([_core.ORBITS, _core.TONES, 2], np.int64)
+    shape = b.constant([_core.GAIN_ROWS, _core.TONES, 2], np.int64)
     little_endian = b.mul(b.op("Reshape", part, shape), [1, 256], np.float64)
     unsigned = b.op("ReduceSum", little_endian, b.constant([2], np.int64), keepdims=0)
     # Two's complement: what is at least 2^15 stands for 2^16 less.
@@ -211,18 +225,41 @@ def _gains(b: _Builder) -> str:
     return b.op("Transpose", b.mul(q15, 2.0**-15, np.float64), perm=[1, 0])
 
 
-def _residual(b: _Builder, orbits: str, tone: str, gains: str) -> str:
-    """Steps 10 and 11: r_q6, float32 [n, 1, h, w]."""
-    # A pixel's orbits lie together, so that its gains are looked up as one block.
+def _echo(b: _Builder, orbits: str, gains: str) -> str:
+    """Step 11: e, float32 [n, h, w, 1]. A pixel's gains, [n, h, w, gain rows], lie together."""
     sums = b.cast(b.op("Transpose", orbits, perm=[0, 2, 3, 1]), np.float64)
-    terms = b.mul_round_15(sums, b.op("Gather", gains, tone))
-    echo = b.op("ReduceSum", terms, b.constant([3], np.int64), keepdims=0)
-    echo = b.op("Unsqueeze", b.cast(echo, np.float32), b.constant([1], np.int64))
-    return b.op("Min", b.op("Max", echo, b.constant(-128)), b.constant(128))
+    terms = b.mul_round_15(sums, b.last(gains, 0, _core.ORBITS))
+    return b.cast(b.op("ReduceSum", terms, b.constant([3], np.int64)), np.float32)
+
+
+def _tint(b: _Builder, v_q6: str, activity: str, gains: str) -> str:
+    """Steps 10 and 11: c, float32 [n, h, w, 3]."""
+    values = b.op("Transpose", v_q6, perm=[0, 2, 3, 1])
+    red, green, blue = (b.last(values, c, c + 1) for c in range(3))
+    fields = [b.clamp(b.op("Sub", value, green), -3072, 3072) for value in (blue, red)]
+    levels = b.shift(b.crop(activity, _ECHO_REACH), 0, 14)
+    rough = b.mul(b.op("Min", levels, b.constant(15)), 64)
+    fields.append(b.op("Transpose", rough, perm=[0, 2, 3, 1]))
+    factors = b.cast(b.op("Concat", *fields, axis=3), np.float64)
+    channels = []
+    for c in range(3):
+        begin = _core.ORBITS + _core.TINT_FIELDS * c
+        constant = b.mul(b.last(gains, begin, begin + 1), 2**15, np.float64)
+        others = b.last(gains, begin + 1, begin + _core.TINT_FIELDS)
+        terms = b.op("Concat", constant, b.mul_round_15(factors, others), axis=3)
+        channels.append(b.op("ReduceSum", terms, b.constant([3], np.int64)))
+    return b.clamp(b.cast(b.op("Concat", *channels, axis=3), np.float32), -64, 64)
+
+
+def _residual(b: _Builder, echo: str, tint: str) -> str:
+    """Step 12: r_q6, float32 [n, 3, h, w]."""
+    left = b.op("Sub", b.constant(128), b.op("Abs", tint))
+    rest = b.op("Min", b.op("Max", echo, b.op("Neg", left)), left)
+    return b.op("Transpose", b.op("Add", tint, rest), perm=[0, 3, 1, 2])
 
 
 def _store(b: _Builder, v_q6: str, residual: str, *, result: str) -> None:
-    """Step 12: uint8 [n, h, w, 3]."""
+    """Step 13: uint8 [n, h, w, 3]."""
     value = b.shift(b.op("Add", v_q6, residual), 32, 6)
     byte = b.cast(b.op("Min", b.op("Max", value, b.constant(0)), b.constant(255)), np.uint8)
     b.op("Transpose", byte, perm=[0, 2, 3, 1], result=result)

@@ -125,6 +125,11 @@ class MarkKey:
         return MarkKey(_hkdf_sha256(self._secret, b"birthmark customer\0" + name.encode()))
 
     @property
+    def tint(self) -> MarkKey:
+        """The key of the mark's tint: HKDF-SHA256 with info = "birthmark tint"."""
+        return MarkKey(_hkdf_sha256(self._secret, b"birthmark tint"))
+
+    @property
     def id(self) -> bytes:
         """Public name of the mark, 16 bytes: binds whoever states it to this key."""
         return _hkdf_sha256(self._secret, b"birthmark mark id")[:16]

@@ -43,14 +43,15 @@ class Mark:
         return identity.hex()
 
     def read(self, calibration: Calibration) -> npt.NDArray[np.float64]:
-        """The coordinates that its gains stand for, float64 [n]: least squares, up to scale.
+        """The coordinates of its echo, float64 [n]: least squares, up to scale.
 
         Raises:
             InvalidMarkFile: the mark is empty.
         """
         _, gains = _core.read_mark(self.data)
         spread = calibration.spread.astype(np.float64).reshape(-1, calibration.coordinates)
-        z = np.linalg.lstsq(spread, gains.astype(np.float64).reshape(-1), rcond=None)[0]
+        echo = gains[: _core.ORBITS].astype(np.float64).reshape(-1)
+        z = np.linalg.lstsq(spread, echo, rcond=None)[0]
         if not z.any():
             raise InvalidMarkFile("the mark is empty")
         return np.asarray(z, np.float64)
@@ -103,7 +104,8 @@ def provision(key: OwnerKey, claim: Claim, customer: str | None = None) -> Mark:
     """Make the mark of a claim, or that of one of its customers (or devices).
 
     Chips (payload under the key's pad) are turned by the key's rotation into coordinates, and the
-    claim's calibration folds these into one gain for each orbit and tone.
+    claim's calibration folds these into one gain for each orbit and tone; so with the tint's, under
+    a key of their own.
 
     Raises:
         InvalidClaim: the claim's signature does not hold or is another owner's, or its calibration
@@ -114,7 +116,10 @@ def provision(key: OwnerKey, claim: Claim, customer: str | None = None) -> Mark:
     if customer is not None:
         mark_key = mark_key.customer(customer)
     calibration = Calibration.from_bytes(claim.calibration)
-    gains = calibration.gains(coordinates(mark_key, claim, calibration.coordinates))
+    gains = calibration.gains(
+        coordinates(mark_key, claim, calibration.coordinates),
+        coordinates(mark_key.tint, claim, calibration.tint_coordinates),
+    )
     if not gains.any():
         raise InvalidClaim("the claim's calibration gives an empty mark")
     return Mark(_core.write_mark(mark_key.id, gains))

@@ -62,7 +62,7 @@ class Measured:
         return "blind" if self.regression is None else "informed"
 
     def estimate(self, calibration: Calibration) -> FloatArray:
-        """Coordinates read from the suspect, float64 [n].
+        """Coordinates of the echo read from the suspect, float64 [n].
 
         Raises:
             CouldNotJudge: there is no picture, or too little texture.
@@ -75,6 +75,15 @@ class Measured:
         if self.regression is not None:
             return self.regression.read(calibration)
         return calibration.read(total)
+
+    def tint_estimate(self, calibration: Calibration) -> FloatArray | None:
+        """Coordinates of the tint read from the suspect, float64 [m]; None where it was not asked
+        beside the owner's model, since colours alone say nothing.
+
+        Raises:
+            CouldNotJudge: its outputs tell nothing about a tint.
+        """
+        return None if self.regression is None else self.regression.read_tint(calibration)
 
 
 def measure(

@@ -53,6 +53,16 @@ def log10_p_of_subspace(share: float, k: int, n: int) -> float:
     return _log_incomplete_beta(x, (n - k) / 2, k / 2) / math.log(10) if x < 1 else 0.0
 
 
+def log10_p_of_both(log10_p: float, other_log10_p: float) -> float:
+    """log10 p of two independent exact p-values together: their product x, by Fisher's method.
+
+    P(product of two uniforms <= x) = x (1 - ln x); Fisher, "Statistical Methods for Research
+    Workers", 4th edition, 1932.
+    """
+    log10_x = log10_p + other_log10_p
+    return min(0.0, log10_x + math.log10(1 - log10_x * math.log(10)))
+
+
 def log10_likelihood_ratio(log10_p: float) -> float:
     """log10 of how much likelier a p-value is if the mark is there than if it is not.
 

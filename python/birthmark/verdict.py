@@ -14,6 +14,9 @@ are. Hence
 
 The cosine test decides; the other two must agree with it, or there is no verdict.
 
+A mark has two parts under keys of their own, echo and tint. A blind verdict rests on the echo; an
+informed one reads both, and puts their independent p-values together by Fisher's method.
+
 What a suspect was asked (:mod:`birthmark.measure`) is controlled: no input may carry the mark
 itself (a picture that once was our output carries it through any model), and neither may the
 owner's own unmarked outputs.
@@ -26,6 +29,7 @@ import enum
 import functools
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -46,6 +50,7 @@ from birthmark.models import ImageModel
 from birthmark.suspects import SuspectPictures
 from birthmark.tails import (
     log10_likelihood_ratio,
+    log10_p_of_both,
     log10_p_of_chips,
     log10_p_of_cosine,
     p_of,
@@ -143,15 +148,20 @@ class Verdict:
     tests_counted: int
     customer: str | None
     tests: Tests
+    """Of the echo."""
+    tint_tests: Tests | None
+    """Of the tint, in an informed verdict."""
     payload: str | None
     payload_is_claimed: bool
     created: str
     controls: tuple[Control, ...]
     claim: Claim = field(repr=False)
     estimate: FloatArray = field(repr=False)
-    """Coordinates read from the pictures, float64 [n]."""
+    """Coordinates of the echo read from the pictures, float64 [n]."""
+    tint_estimate: FloatArray | None = field(repr=False)
+    """Coordinates of the tint, float64 [m], in an informed verdict."""
     measured: Measured = field(repr=False)
-    """What the estimate was read from."""
+    """What the estimates were read from."""
     evidence: tuple[PictureEvidence, ...] = field(repr=False)
     rejected: tuple[tuple[str, str], ...] = field(repr=False)
     curve: tuple[tuple[int, float], ...] = field(repr=False)
@@ -215,6 +225,7 @@ class Verdict:
             "controls": [dataclasses.asdict(c) for c in self.controls],
             "false_positive_rate": self.false_positive_rate,
             "tests": dataclasses.asdict(self.tests),
+            "tint_tests": [dataclasses.asdict(self.tint_tests)] if self.tint_tests else [],
             "claim_digest": self.claim.digest.hex(),
             "calibration_sha256": self.claim.calibration_sha256,
             "owner": self.claim.owner,
@@ -288,6 +299,12 @@ def tests_agree(cosine: float, chips_matched: int, decoys_as_good: int, n: int) 
     decoys_fit = abs(decoys_as_good - DECOYS * p) <= 4 * math.sqrt(DECOYS * p * (1 - p)) + 3
     expected = n * (0.5 + math.asin(max(-1.0, min(1.0, cosine))) / math.pi)
     return decoys_fit and abs(chips_matched - expected) <= 4.5 * math.sqrt(n) / 2
+
+
+def corrected_log10_p(log10_ps: Sequence[float], tests_counted: int) -> float:
+    """log10 p of a mark's parts (one or two) together, times the number of hypotheses."""
+    together = log10_ps[0] if len(log10_ps) == 1 else log10_p_of_both(*log10_ps)
+    return min(0.0, together + math.log10(tests_counted))
 
 
 def decide(
@@ -396,17 +413,18 @@ def judge(
     *,
     customer: str | None = None,
     tests_counted: int = 1,
-    estimate: FloatArray | None = None,
+    estimates: tuple[FloatArray, FloatArray | None] | None = None,
 ) -> Verdict:
     """Decide on what was measured.
 
-    ``key`` is the claim's; that of ``customer`` derives from it. ``estimate`` is for
-    :func:`birthmark.recheck`: the stored estimate, from which what this machine would read may
-    differ in the last bits.
+    ``key`` is the claim's; that of ``customer`` derives from it. ``estimates`` is for
+    :func:`birthmark.recheck`: the stored ones of echo and tint, from which what this machine would
+    read may differ in the last bits.
     """
     calibration = Calibration.from_bytes(claim.calibration)
-    if estimate is None:
-        estimate = measured.estimate(calibration)
+    if estimates is None:
+        estimates = measured.estimate(calibration), measured.tint_estimate(calibration)
+    estimate, tint = estimates
     if customer is not None:
         customer = check_customer(customer)
         key = key.customer(customer)
@@ -414,16 +432,16 @@ def judge(
     direction = coordinates(key, claim, n) / math.sqrt(n)
     controls = _controls(measured, calibration, direction)
     tests = run_tests(estimate, key, claim)
-    log10_p = min(0.0, tests.log10_p_cosine + math.log10(tests_counted))
-    decision = decide(log10_p, tests.agree, false_positive_rate, claim.log10_unmarked_above)
+    tint_tests = None if tint is None else run_tests(tint, key.tint, claim)
+    parts = [tests] if tint_tests is None else [tests, tint_tests]
+    log10_p = corrected_log10_p([part.log10_p_cosine for part in parts], tests_counted)
+    agree = all(part.agree for part in parts)
+    decision = decide(log10_p, agree, false_positive_rate, claim.log10_unmarked_above)
     read = None
     if decision is Decision.MARKED:
-        read = payload.payload_from_soft(
-            rotation(key, n).T @ estimate,
-            key,
-            claim.payload_length_bits,
-            false_accept=_PAYLOAD_FALSE_ACCEPT,
-        )
+        read = _payload(estimate, key, claim)
+        if read is None and tint is not None:
+            read = _payload(tint, key.tint, claim)
     pool = measured.pool
     evidence = tuple(
         PictureEvidence(
@@ -443,16 +461,27 @@ def judge(
         tests_counted=tests_counted,
         customer=customer,
         tests=tests,
+        tint_tests=tint_tests,
         payload=None if read is None else payload_hex(read),
         payload_is_claimed=read is not None and bool((read == claim.payload).all()),
         created=to_time(datetime.now(UTC)),
         controls=controls,
         claim=claim,
         estimate=estimate,
+        tint_estimate=tint,
         measured=measured,
         evidence=evidence,
         rejected=tuple(pool.rejected),
         curve=_curve(pool, calibration, direction),
+    )
+
+
+def _payload(estimate: FloatArray, key: MarkKey, claim: Claim) -> payload.Bits | None:
+    return payload.payload_from_soft(
+        rotation(key, len(estimate)).T @ estimate,
+        key,
+        claim.payload_length_bits,
+        false_accept=_PAYLOAD_FALSE_ACCEPT,
     )
 
 

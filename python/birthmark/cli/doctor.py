@@ -53,7 +53,7 @@ def _examine() -> tuple[dict[str, Any], list[str]]:
 
     wrong: list[str] = []
     picture = np.random.default_rng(0).integers(0, 256, (65, 67, 3), np.uint8)
-    gains = np.full((_core.ORBITS, _core.TONES), 900, np.int16)
+    gains = np.full((_core.GAIN_ROWS, _core.TONES), 900, np.int16)
     mark = _core.write_mark(bytes(16), gains)
     plainest, *others = _core.available_kernels()
     published = _core.Embedder(mark, plainest).embed(picture)
