@@ -204,7 +204,7 @@ def test_the_owner_cannot_sign_numbers_that_do_not_follow(
     [
         ("coordinates", 25),
         ("cosine", 0.999),
-        ("chips_matched", 24),
+        ("chips_matched", 25),
         ("log10_p_cosine", -90.0),
         ("decoys_as_good", 4),
         ("agree", False),

@@ -457,6 +457,15 @@ def _geometry(pictures: SuspectPictures | None, claim: Claim, key: OwnerKey) -> 
     return geometry
 
 
+def _of_tint(verdict: Verdict) -> list[tuple[str, str]]:
+    """What the tint says, in an informed verdict."""
+    tint = verdict.tint_tests
+    if tint is None:
+        return []
+    p = shared.p_text(tint.log10_p_cosine)
+    return [("tint", f"p = {p}, {tint.chips_matched} of {tint.coordinates} chips")]
+
+
 def _print_verdict(verdict: Verdict) -> None:
     tests = verdict.tests
     payload = verdict.payload or "not readable"
@@ -472,6 +481,7 @@ def _print_verdict(verdict: Verdict) -> None:
         *_found(verdict.measured.geometry),
         ("chips", f"{tests.chips_matched} of {tests.coordinates}"),
         ("decoys as good", f"{tests.decoys_as_good} of {tests.decoys}"),
+        *_of_tint(verdict),
         ("payload", payload),
     ):
         print(f"{name:>15}  {value}")

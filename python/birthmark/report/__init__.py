@@ -304,8 +304,20 @@ def _tests(verdict: Verdict) -> str:
             _power(math.log10((tests.decoys_as_good + 1) / (tests.decoys + 1))),
         ),
     ]
+    tint = verdict.tint_tests
+    if tint is not None:
+        rows.append(
+            (
+                "Tint: cosine with its own secret direction (decides together with the first)",
+                f"{tint.cosine:.3f} in {tint.coordinates} dimensions; {tint.chips_matched} chips"
+                f" match, {tint.decoys_as_good} of {tint.decoys} decoys do as well",
+                _power(tint.log10_p_cosine),
+            )
+        )
     agree = (
-        "The three agree." if tests.agree else "The three do not agree; hence there is no verdict."
+        "The three agree."
+        if tests.agree and (tint is None or tint.agree)
+        else "The three do not agree; hence there is no verdict."
     )
     table = _table(
         rows,
