@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from birthmark import _core
-from birthmark.calibration import Calibration, calibrate
+from birthmark.calibration import Calibration, calibrate, tint_fields
 from birthmark.errors import CouldNotJudge, InvalidArray, InvalidClaim
 
 
@@ -33,8 +33,15 @@ def test_gains_keep_the_contracts_bound(calibration: Calibration) -> None:
         gains = calibration.gains(strength * z)
         assert np.abs(gains.astype(int)).sum(axis=0).max() <= _core.TAP_SUM_MAX
     assert not calibration.gains(0 * z).any()
+    tint = np.random.default_rng(1).choice([-1.0, 1.0], calibration.tint_coordinates)
+    for strength in (1, 5, 1000):
+        gains = calibration.gains(z, strength * tint)
+        assert np.array_equal(gains[: _core.ORBITS], calibration.gains(z)[: _core.ORBITS])
+        assert 0 < np.abs(gains[_core.ORBITS :].astype(int)).max() <= _core.TINT_GAIN_MAX
     with pytest.raises(InvalidArray):
         calibration.gains(z[:-1])
+    with pytest.raises(InvalidArray):
+        calibration.gains(z, tint[:-1])
 
 
 def test_reads_back_what_was_embedded(calibration: Calibration, published) -> None:
@@ -46,6 +53,27 @@ def test_reads_back_what_was_embedded(calibration: Calibration, published) -> No
         sums = np.sum([_core.statistics(embedder.embed(p)) for p in published.plain], axis=0)
         read = calibration.read(sums)
         assert read @ z / np.linalg.norm(read) / np.linalg.norm(z) > 0.4
+
+
+def test_a_tint_is_balanced_and_its_functions_are_orthogonal(
+    calibration: Calibration, published
+) -> None:
+    """Over the photographs that it was not measured on, and so only nearly."""
+    functions = calibration.tint.astype(np.float64)
+    of_pixels = []
+    for picture in published.plain:
+        tone, fields = tint_fields(picture)
+        assert (fields[0] == 1).all()
+        of_pixels.append(np.einsum("fhw,fhwk->khw", fields, functions[:, tone]).reshape(8, -1))
+    values = np.concatenate(of_pixels, axis=1)
+    strengths = np.sqrt((functions**2).sum(axis=(0, 1)))
+    assert (strengths > 0).all()
+    gram = values @ values.T / values.shape[1]
+    size = np.sqrt(np.diag(gram))
+    assert (np.abs(values.mean(axis=1)) < size).all()
+    off = gram / np.outer(size, size) - np.eye(len(size))
+    assert np.abs(off).mean() < 0.35
+    assert (size < 2 * _core.TINT_MAX_LEVELS).all()
 
 
 def test_unusable_outputs_are_refused() -> None:

@@ -310,7 +310,7 @@ def test_in_a_real_browser(page: Path, width: int, scheme: Any, tmp_path: Path) 
         tab.on("console", lambda message: said.append(message.text))
         tab.on("pageerror", lambda error: said.append(str(error)))
         tab.on("request", lambda request: asked.append(request.url))
-        tab.goto(page.as_uri())
+        tab.goto(page.as_uri(), timeout=120_000)
         assert tab.get_by_role("heading", level=1).inner_text() == "Verdict: MARKED"
         for landmark in ("banner", "main", "navigation", "contentinfo"):
             assert tab.get_by_role(landmark).count() == 1, landmark
@@ -348,7 +348,7 @@ def test_prints_its_first_page_on_one_sheet(page: Path) -> None:
         )
         # What A4 leaves within its margins, at 96 dots an inch.
         tab = browser.new_page(viewport={"width": 680, "height": 1001}, color_scheme="dark")
-        tab.goto(page.as_uri())
+        tab.goto(page.as_uri(), timeout=120_000)
         tab.emulate_media(media="print", color_scheme="dark")
         bottom = tab.evaluate("document.querySelector('.first').getBoundingClientRect().bottom")
         assert 300 < bottom <= 1001
@@ -367,7 +367,7 @@ def test_axe_finds_nothing(page: Path, scheme: Any) -> None:
             executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
         )
         tab = browser.new_page(color_scheme=scheme)
-        tab.goto(page.as_uri())
+        tab.goto(page.as_uri(), timeout=120_000)
         tab.add_script_tag(path=str(axe_core()))
         found = tab.evaluate("axe.run().then(r => r.violations)")
         browser.close()

@@ -14,7 +14,7 @@ from scipy.special import betainc
 from birthmark.errors import CouldNotJudge, InvalidArray, InvalidClaim, InvalidModel
 from birthmark.keys import MarkKey
 from birthmark.mark import claimed_chips, rotation
-from birthmark.tails import log10_p_of_chips, log10_p_of_cosine
+from birthmark.tails import log10_p_of_both, log10_p_of_chips, log10_p_of_cosine
 from birthmark.verdict import Decision, run_tests, verify
 
 
@@ -39,6 +39,14 @@ def test_chips_p_is_the_binomial_tail(n: int, data: st.DataObject) -> None:
     k = data.draw(st.integers(0, n))
     expected = stats.binom.logsf(k - 1, n, 0.5) / math.log(10)
     assert log10_p_of_chips(k, n) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@given(first=st.floats(-150, 0), second=st.floats(-150, 0))
+def test_two_p_values_together_are_fishers(first: float, second: float) -> None:
+    """Against SciPy's chi-squared with four degrees of freedom."""
+    statistic = -2 * math.log(10) * (first + second)
+    expected = math.log10(stats.chi2.sf(statistic, 4))
+    assert log10_p_of_both(first, second) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def test_innocent_estimates_give_uniform_p(session_claim) -> None:
@@ -121,6 +129,11 @@ def test_informed_verdict_is_stronger(session_claim, published, sr_model) -> Non
     )
     assert verdict.mode == "informed"
     assert verdict.decision is Decision.MARKED
+    echo, tint = verdict.tests, verdict.tint_tests
+    assert tint is not None and tint.agree and tint.log10_p_cosine < -4
+    together = log10_p_of_both(echo.log10_p_cosine, tint.log10_p_cosine)
+    assert verdict.log10_p == pytest.approx(together)
+    assert verify(published.marked, claim, owner).tint_tests is None
     assert verdict.log10_p < verify(published.marked, claim, owner).log10_p
 
 

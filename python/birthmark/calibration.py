@@ -33,7 +33,7 @@ TILT = 0.5
 STRENGTH_LEVELS = 2.25
 RIDGE = 0.1
 
-TINT_LEVELS = 1.0
+TINT_LEVELS = 0.5
 # A tint's functions: a field (constant, blueness, redness, roughness) times the Chebyshev
 # polynomial of the tone of this degree. In this order, so that each has what those before lack.
 TINT_FUNCTIONS = ((1, 0), (2, 0), (3, 0), (0, 1), (1, 1), (2, 1), (0, 2), (0, 3))
