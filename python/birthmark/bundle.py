@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from birthmark import _core
 from birthmark.calibration import Calibration, FloatArray, Sums
-from birthmark.claim import Claim, code_version, to_time
+from birthmark.claim import Claim, code_version, from_time, in_order, is_time, to_time
 from birthmark.errors import BirthmarkError, InvalidClaim, InvalidTrial, InvalidVerdict
 from birthmark.extract import PictureStatistics, Pool, Regression, extractor_sha256
 from birthmark.files import StrPath, write_atomically
@@ -350,7 +350,7 @@ def _check_belongs(stated: dict[str, Any], claim: Claim, calibration: Calibratio
         "asked": len(set(stated["asked"])) == len(stated["asked"]),
         "input_sha256": bool(stated["asked"]) == any(e["input_sha256"] for e in evidence)
         and {e["input_sha256"] for e in evidence} <= (set(stated["asked"]) or {""}),
-        "created": stated["created"] >= claim.created,
+        "created": _follows(stated["created"], claim.created),
     }.items():
         if not holds:
             raise InvalidVerdict(f"verdict.json: {what} cannot be so")
@@ -409,7 +409,7 @@ def _trial(data: bytes, stated: dict[str, Any], claim: Claim) -> Trial:
         "queries_declared": trial.queries == stated["queries_declared"],
         "accused_took_part": bool(trial.accused_nonce) == stated["accused_took_part"],
         "asked": chosen == stated["asked"],
-        "created": trial.created <= stated["created"],
+        "created": _follows(stated["created"], trial.created),
     }.items():
         if not holds:
             raise InvalidVerdict(f"verdict.json: {what} is not as the trial declared")
@@ -492,6 +492,11 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(b, float):
         return math.isclose(a, b, rel_tol=_TOLERANCE, abs_tol=1e-9)
     return bool(a == b)
+
+
+def _follows(later: str, earlier: str) -> bool:
+    """Whether it is a time, and may come after the other."""
+    return is_time(later) and in_order(from_time(earlier), from_time(later))
 
 
 def _json(value: Any) -> bytes:
