@@ -15,6 +15,7 @@ import pytest
 
 from birthmark import _core, bundle
 from birthmark.bundle import recheck
+from birthmark.bundle_container import manifest_of, pack, to_json, unpack
 from birthmark.calibration import Calibration
 from birthmark.claim import Claim
 from birthmark.errors import InvalidClaim, InvalidVerdict
@@ -140,10 +141,10 @@ def test_bytes_added_or_lost_are_found(saved: Path, where: str, tmp_path: Path) 
 
 
 def test_a_member_replaced_in_a_sound_container_is_named(saved: Path, tmp_path: Path) -> None:
-    members = bundle._unpack(saved.read_bytes())
+    members = unpack(saved.read_bytes())
     for name, data in members.items():
         forged = members | {name: data[:-1] + bytes([data[-1] ^ 1])}
-        (tmp_path / "forged.zip").write_bytes(bundle._pack(forged))
+        (tmp_path / "forged.zip").write_bytes(pack(forged))
         with pytest.raises(InvalidVerdict, match=name.replace(".", r"\.")):
             recheck(tmp_path / "forged.zip")
 
@@ -151,9 +152,9 @@ def test_a_member_replaced_in_a_sound_container_is_named(saved: Path, tmp_path: 
 def sign_again(members: Members, key: OwnerKey, path: Path) -> None:
     """What a lying owner can do: put anything in, and sign it."""
     members = {name: data for name, data in members.items() if not name.startswith("manifest")}
-    members["manifest.json"] = bundle._manifest(members)
+    members["manifest.json"] = manifest_of(members)
     members["manifest.sig"] = key.sign(bundle._SIGNED_PREFIX + members["manifest.json"])
-    path.write_bytes(bundle._pack(members))
+    path.write_bytes(pack(members))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ def sign_again(members: Members, key: OwnerKey, path: Path) -> None:
 def test_the_owner_cannot_sign_numbers_that_do_not_follow(
     saved: Path, session_claim: Owned, path: str, value: Any, tmp_path: Path
 ) -> None:
-    members = bundle._unpack(saved.read_bytes())
+    members = unpack(saved.read_bytes())
     stated = json.loads(members["verdict.json"])
     inner = stated
     *above, last = path.split(".")
@@ -194,7 +195,11 @@ def test_the_owner_cannot_sign_numbers_that_do_not_follow(
         inner = inner[name]
     assert inner[last] != value
     inner[last] = value
-    sign_again(members | {"verdict.json": bundle._json(stated)}, session_claim[0], tmp_path / "x")
+    sign_again(
+        members | {"verdict.json": to_json(stated)},
+        session_claim[0],
+        tmp_path / "x",
+    )
     with pytest.raises(InvalidVerdict):
         recheck(tmp_path / "x")
 
@@ -213,11 +218,11 @@ def test_the_owner_cannot_sign_numbers_that_do_not_follow(
 def test_nor_numbers_of_the_tint(
     informed: Path, session_claim: Owned, name: str, value: Any, tmp_path: Path
 ) -> None:
-    members = bundle._unpack(informed.read_bytes())
+    members = unpack(informed.read_bytes())
     stated = json.loads(members["verdict.json"])
     assert stated["tint_tests"][0][name] != value
     stated["tint_tests"][0][name] = value
-    sign_again(members | {"verdict.json": bundle._json(stated)}, session_claim[0], tmp_path / "x")
+    sign_again(members | {"verdict.json": to_json(stated)}, session_claim[0], tmp_path / "x")
     with pytest.raises(InvalidVerdict):
         recheck(tmp_path / "x")
 
@@ -229,7 +234,7 @@ def test_what_only_the_key_can_repeat_is_repeated_with_it(
     from birthmark import tails
 
     key = session_claim[0]
-    members = bundle._unpack(saved.read_bytes())
+    members = unpack(saved.read_bytes())
     stated = json.loads(members["verdict.json"])
     fitted = copy.deepcopy(stated)
     tests, n = fitted["tests"], stated["tests"]["coordinates"]
@@ -241,7 +246,7 @@ def test_what_only_the_key_can_repeat_is_repeated_with_it(
     curve = copy.deepcopy(stated)
     curve["curve"][0][1] -= 1.0
     for forged in (fitted, curve):
-        sign_again(members | {"verdict.json": bundle._json(forged)}, key, tmp_path / "x")
+        sign_again(members | {"verdict.json": to_json(forged)}, key, tmp_path / "x")
         recheck(tmp_path / "x")
         with pytest.raises(InvalidVerdict, match="does not follow from the owner's key"):
             recheck(tmp_path / "x", key)
@@ -260,7 +265,7 @@ def array_bytes(array: np.ndarray[Any, Any], *, allow_pickle: bool = False) -> b
 def test_hostile_arrays_are_refused(
     informed: Path, session_claim: Owned, name: str, tmp_path: Path
 ) -> None:
-    members = bundle._unpack(informed.read_bytes())
+    members = unpack(informed.read_bytes())
     data = members[name]
     array = np.load(io.BytesIO(data))
     hostile = [
@@ -286,7 +291,7 @@ def test_hostile_arrays_are_refused(
 def test_a_hostile_verdict_json_is_refused(
     saved: Path, session_claim: Owned, text: bytes, tmp_path: Path
 ) -> None:
-    members = bundle._unpack(saved.read_bytes())
+    members = unpack(saved.read_bytes())
     sign_again(members | {"verdict.json": text}, session_claim[0], tmp_path / "x")
     with pytest.raises(InvalidVerdict, match=r"verdict\.json"):
         recheck(tmp_path / "x")
@@ -309,7 +314,7 @@ def test_paths_and_compression_in_a_zip_are_refused(saved: Path, tmp_path: Path)
     with pytest.raises(InvalidVerdict, match="not a verdict bundle"):
         recheck(tmp_path / "evil.zip")
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in bundle._unpack(saved.read_bytes()):
+        for name in unpack(saved.read_bytes()):
             archive.writestr(name, bytes(10_000_000))
     with pytest.raises(InvalidVerdict, match="compressed"):
         recheck(tmp_path / "bomb.zip")
@@ -321,7 +326,7 @@ def test_a_stranger_can_neither_sign_nor_repeat(
     stranger, _ = other_claim
     with pytest.raises(InvalidClaim):
         recheck(saved, stranger)
-    members = bundle._unpack(saved.read_bytes())
+    members = unpack(saved.read_bytes())
     sign_again(members, stranger, tmp_path / "x")
     with pytest.raises(InvalidVerdict, match="signature"):
         recheck(tmp_path / "x")

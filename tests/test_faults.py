@@ -6,6 +6,7 @@ Each command is killed a few times here; `make faults` does so BIRTHMARK_KILLS (
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -18,18 +19,24 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from birthmark import claim as claim_module
+from birthmark import verdict as verdict_module
 from birthmark.bundle import recheck
 from birthmark.calibration import Calibration
-from birthmark.claim import Claim
+from birthmark.claim import Claim, from_time, to_time
 from birthmark.cli import shared
+from birthmark.errors import InvalidClaim, InvalidVerdict
 from birthmark.keys import OwnerKey
 from birthmark.mark import provision
+from birthmark.verdict import verify
 from conftest import Published
 
 KILLS = int(os.environ.get("BIRTHMARK_KILLS", "2"))
@@ -270,3 +277,34 @@ def test_two_processes_that_write_one_file(case: Case) -> None:
         assert case.holds() == ["m"]
         assert (case.out / "m").read_bytes() == (case.folder / "m.mark").read_bytes()
         (case.out / "m").unlink()
+
+
+@pytest.mark.parametrize("hours", [-30, -20, 0, 24 * 365 * 40])
+def test_a_clock_that_was_moved(
+    case: Case, monkeypatch: pytest.MonkeyPatch, published: Published, hours: int
+) -> None:
+    """A day is forgiven, for machines that disagree; what is judged then can be rechecked."""
+    key = OwnerKey.load(case.folder / "owner.key", PASSPHRASE)
+    claim = Claim.load(case.folder / "claim.json")
+    moved = from_time(claim.created) + timedelta(hours=hours)
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return moved
+
+    for module in (claim_module, verdict_module):
+        monkeypatch.setattr(module, "datetime", Clock)
+    if hours < -24:
+        with pytest.raises(InvalidClaim, match="from the future"):
+            verify(published.marked, claim, key)
+        return
+    verdict = verify(published.marked, claim, key)
+    assert verdict.created == to_time(moved)
+    verdict.save(case.out / "v.zip", key)
+    assert not recheck(case.out / "v.zip", key).needs_key
+    early = dataclasses.replace(verdict, created=to_time(moved - timedelta(hours=hours + 25)))
+    for created in (early.created, "soon", ""):
+        dataclasses.replace(verdict, created=created).save(case.out / "changed.zip", key)
+        with pytest.raises(InvalidVerdict, match="created"):
+            recheck(case.out / "changed.zip", key)

@@ -24,6 +24,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from birthmark import _core, bundle, keys
+from birthmark.bundle_container import manifest_of, pack, unpack
 from birthmark.calibration import Calibration
 from birthmark.claim import Claim
 from birthmark.errors import BirthmarkError
@@ -122,7 +123,7 @@ def test_bundle(session_claim: Owned, published: Published, tmp_path: Path) -> N
     saved, path = tmp_path / "saved.zip", tmp_path / "changed.zip"
     verify(published.marked, claim, key).save(saved, key)
     whole = saved.read_bytes()
-    members = bundle._unpack(whole)
+    members = unpack(whole)
 
     def once(rng: random.Random) -> None:
         if rng.randint(0, 3):
@@ -135,9 +136,9 @@ def test_bundle(session_claim: Owned, published: Published, tmp_path: Path) -> N
             else:
                 changed[name] = change_bytes(members[name], rng)
             hashed = {n: d for n, d in changed.items() if not n.startswith("manifest")}
-            changed["manifest.json"] = bundle._manifest(hashed)
+            changed["manifest.json"] = manifest_of(hashed)
             changed["manifest.sig"] = key.sign(b"birthmark verdict\0" + changed["manifest.json"])
-            data = bundle._pack(changed)
+            data = pack(changed)
         else:
             data = change_bytes(whole, rng)
         path.write_bytes(data)

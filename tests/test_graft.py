@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import reference
-from birthmark import _core, cli
+from birthmark import _core
 from birthmark import graft as grafting
 from birthmark.embed import Embedder
 from birthmark.errors import (
@@ -484,57 +482,3 @@ def test_a_grafted_model_needs_nothing_of_ours(tmp_path: Path, rng: np.random.Ge
     command = [sys.executable, "-c", code]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected(x, GAINS))
-
-
-@pytest.fixture
-def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[str], tuple[int, str]]:
-    monkeypatch.chdir(tmp_path)
-    MARK.save("m.mark")
-    Path("m.onnx").write_bytes(model_of())
-    Path("two.onnx").write_bytes(TWO)
-
-    def run_line(line: str) -> tuple[int, str]:
-        code = cli.main(line.split())
-        captured = capsys.readouterr()
-        return code, captured.err or captured.out
-
-    return run_line
-
-
-@pytest.mark.parametrize(
-    "line", ["graft m.onnx m.mark -o o.onnx", "graft m.onnx --mark m.mark -o o.onnx"]
-)
-def test_command(line: str, command: Callable[[str], tuple[int, str]]) -> None:
-    assert command(line) == (0, f"o.onnx: mark {MARK.id}\n")
-    assert Path("o.onnx").read_bytes() == graft("m.onnx", MARK)
-    assert stat.S_IMODE(os.stat("o.onnx").st_mode) == 0o600
-
-
-def test_command_with_two_outputs(command: Callable[[str], tuple[int, str]]) -> None:
-    assert command("graft two.onnx m.mark --picture z --keep -o o.onnx")[0] == 0
-    session = open_model(Path("o.onnx").read_bytes())
-    assert [o.name for o in session.get_outputs()] == ["y", "z_marked", "z"]
-
-
-@pytest.mark.parametrize(
-    ("line", "word"),
-    [
-        ("graft m.onnx -o o.onnx", "once"),
-        ("graft m.onnx m.mark --mark m.mark -o o.onnx", "once"),
-        ("graft m.onnx m.mark -o m.onnx", "exists"),
-        ("graft two.onnx m.mark -o o.onnx", "2 outputs"),
-        ("graft m.mark m.mark -o o.onnx", "not an ONNX"),
-        ("graft m.onnx m.onnx -o o.onnx", "mark file"),
-        ("graft m.onnx m.mark -o nowhere/o.onnx", "nowhere"),
-        ("graft m.onnx m.mark --range hdr -o o.onnx", "hdr"),
-    ],
-)
-def test_command_refuses_in_one_line(
-    line: str, word: str, command: Callable[[str], tuple[int, str]]
-) -> None:
-    before = sorted(os.listdir())
-    code, message = command(line)
-    assert code == 2 and message.count("\n") == 1 and word in message
-    assert sorted(os.listdir()) == before

@@ -232,9 +232,9 @@ def test_hostile_names_are_text(session_claim, published, models_folder) -> None
     ],
 )
 def test_p_values_are_written_for_people(log10_p: float, text: str) -> None:
-    from birthmark.report import _power
+    from birthmark.report.wording import power
 
-    assert _power(log10_p).replace("\u00a0", " ") == text
+    assert power(log10_p).replace("\u00a0", " ") == text
 
 
 @pytest.mark.parametrize(
@@ -251,16 +251,16 @@ def test_p_values_are_written_for_people(log10_p: float, text: str) -> None:
     ],
 )
 def test_large_numbers_are_written_for_people(log10: float, text: str) -> None:
-    from birthmark.report import _large
+    from birthmark.report.wording import large
 
-    assert _large(log10).replace("\u00a0", " ") == text
+    assert large(log10).replace("\u00a0", " ") == text
 
 
 @given(st.floats(0, 18.9))
 def test_large_numbers_never_overstate(log10: float) -> None:
-    from birthmark.report import _large
+    from birthmark.report.wording import large
 
-    words = _large(log10).replace("\u00a0", " ").split(" ")
+    words = large(log10).replace("\u00a0", " ").split(" ")
     number = int("".join(w for w in words if w.isdigit()))
     for word in words:
         number *= {"thousand": 10**3, "million": 10**6}.get(word, 1)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from birthmark import bundle
 from birthmark.bundle import recheck
+from birthmark.bundle_container import manifest_of, pack, to_json, unpack
 from birthmark.claim import Claim
 from birthmark.errors import CouldNotJudge, InvalidClaim, InvalidTrial, InvalidVerdict
 from birthmark.extract import pixels_sha256
@@ -208,14 +209,14 @@ def test_the_owner_cannot_sign_another_protocol(
 ) -> None:
     key = session_claim[0]
     tried.save(tmp_path / "v.zip", key)
-    members = bundle._unpack((tmp_path / "v.zip").read_bytes())
+    members = unpack((tmp_path / "v.zip").read_bytes())
     stated = json.loads(members["verdict.json"])
     assert stated[path] != value
     stated[path] = value
-    changed = members | {"verdict.json": bundle._json(stated)}
+    changed = members | {"verdict.json": to_json(stated)}
     changed = {n: d for n, d in changed.items() if not n.startswith("manifest")}
-    changed["manifest.json"] = bundle._manifest(changed)
+    changed["manifest.json"] = manifest_of(changed)
     changed["manifest.sig"] = key.sign(bundle._SIGNED_PREFIX + changed["manifest.json"])
-    (tmp_path / "x.zip").write_bytes(bundle._pack(changed))
+    (tmp_path / "x.zip").write_bytes(pack(changed))
     with pytest.raises(InvalidVerdict):
         recheck(tmp_path / "x.zip", key)

@@ -14,20 +14,27 @@ bundle, so that a change of any byte of it is found.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
-import numpy.typing as npt
 
 from birthmark import _core
+from birthmark.bundle_container import (
+    INFORMED,
+    MAX_BYTES,
+    from_npy,
+    manifest_of,
+    pack,
+    to_json,
+    to_npy,
+    unpack,
+)
 from birthmark.calibration import Calibration, FloatArray, Sums
-from birthmark.claim import Claim, code_version, to_time
+from birthmark.claim import Claim, code_version, from_time, in_order, is_time, to_time
 from birthmark.errors import BirthmarkError, InvalidClaim, InvalidTrial, InvalidVerdict
 from birthmark.extract import PictureStatistics, Pool, Regression, extractor_sha256
 from birthmark.files import StrPath, write_atomically
@@ -87,27 +94,9 @@ PROTOCOL = (
     " in 0..1); an innocent suspect reaches R at most once in R cases.",
 )
 
-_ORDER = (
-    "verdict.json",
-    "claim.json",
-    "statistics.npy",
-    "estimate.npy",
-    "inputs.npy",
-    "regression.npy",
-    "tint.npy",
-    "tint_regression.npy",
-    "own.npy",
-    "trial.json",
-    "manifest.json",
-    "manifest.sig",
-)
-_INFORMED = ("regression.npy", "tint.npy", "tint_regression.npy", "own.npy")
-_OPTIONAL = {"inputs.npy", *_INFORMED, "trial.json"}
 Estimates = tuple[FloatArray, FloatArray | None]
 
 _SIGNED_PREFIX = b"birthmark verdict\0"
-_FIXED_DATE = (1980, 1, 1, 0, 0, 0)
-_MAX_BUNDLE_BYTES = 1 << 30
 # Solving the same equations on another machine gives the same to about 1e-13.
 _ESTIMATE_TOLERANCE = 1e-9
 _TOLERANCE = 1e-6
@@ -182,7 +171,7 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
     """
     verdict.claim.verify(key.public_key)
     members = {
-        "verdict.json": _json(
+        "verdict.json": to_json(
             {
                 **verdict.summary(),
                 "contract_version": _core.CONTRACT_VERSION,
@@ -194,28 +183,28 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
             }
         ),
         "claim.json": verdict.claim.to_bytes(),
-        "statistics.npy": _npy(_stack(verdict.measured.pool.pictures)),
-        "estimate.npy": _npy(verdict.estimate.astype("<f8")),
+        "statistics.npy": to_npy(_stack(verdict.measured.pool.pictures)),
+        "estimate.npy": to_npy(verdict.estimate.astype("<f8")),
     }
     measured = verdict.measured
     if measured.inputs:
-        members["inputs.npy"] = _npy(_stack(measured.inputs))
+        members["inputs.npy"] = to_npy(_stack(measured.inputs))
     if measured.regression is not None:
         equations = measured.regression
         both = np.concatenate([equations.gram, equations.projection[:, :, None]], axis=2)
-        members["regression.npy"] = _npy(both.astype("<f8"))
+        members["regression.npy"] = to_npy(both.astype("<f8"))
         assert verdict.tint_estimate is not None
-        members["tint.npy"] = _npy(verdict.tint_estimate.astype("<f8"))
+        members["tint.npy"] = to_npy(verdict.tint_estimate.astype("<f8"))
         both = np.concatenate([equations.tint_gram, equations.tint_projection], axis=1)
-        members["tint_regression.npy"] = _npy(both.astype("<f8"))
+        members["tint_regression.npy"] = to_npy(both.astype("<f8"))
     if measured.own is not None:
-        members["own.npy"] = _npy(measured.own[None].astype("<i8"))
+        members["own.npy"] = to_npy(measured.own[None].astype("<i8"))
     if measured.trial is not None:
         members["trial.json"] = measured.trial.to_bytes()
-    members["manifest.json"] = _manifest(members)
+    members["manifest.json"] = manifest_of(members)
     members["manifest.sig"] = key.sign(_SIGNED_PREFIX + members["manifest.json"])
-    data = _pack(members)
-    if len(data) > _MAX_BUNDLE_BYTES:
+    data = pack(members)
+    if len(data) > MAX_BYTES:
         raise InvalidVerdict(f"{path}: more pictures than a verdict bundle may hold")
     write_atomically(path, data)
 
@@ -237,10 +226,10 @@ def recheck(path: StrPath, key: OwnerKey | ClaimKey | None = None) -> Rechecked:
     """
     try:
         with open(path, "rb") as stream:
-            whole = stream.read(_MAX_BUNDLE_BYTES + 1)
+            whole = stream.read(MAX_BYTES + 1)
         # What a hostile signer's numbers overflow to is found by comparison.
         with np.errstate(all="ignore"):
-            return _repeat(_unpack(whole), key)
+            return _repeat(unpack(whole), key)
     except OSError as error:
         raise InvalidVerdict(f"{path}: {error.strerror or error}") from error
     except InvalidVerdict as error:
@@ -287,7 +276,7 @@ def _check_seal(members: dict[str, bytes], claim: Claim) -> None:
             "manifest.json or manifest.sig: the owner's signature does not hold"
         ) from None
     hashed = {name: data for name, data in members.items() if not name.startswith("manifest.")}
-    if manifest == _manifest(hashed):
+    if manifest == manifest_of(hashed):
         return
     for name, data in hashed.items():
         if hashlib.sha256(data).hexdigest().encode() not in manifest:
@@ -299,7 +288,7 @@ def _stated(data: bytes) -> dict[str, Any]:
     """Parse verdict.json; whoever signs a bundle may have put anything there."""
     try:
         stated = json.loads(data)
-        canonical = _json(stated)
+        canonical = to_json(stated)
     except (ValueError, RecursionError):
         raise InvalidVerdict("verdict.json: not JSON (UTF-8, finite numbers)") from None
     if canonical != data or not _has_form(stated, _FORM):
@@ -362,7 +351,7 @@ def _check_belongs(stated: dict[str, Any], claim: Claim, calibration: Calibratio
         "asked": len(set(stated["asked"])) == len(stated["asked"]),
         "input_sha256": bool(stated["asked"]) == any(e["input_sha256"] for e in evidence)
         and {e["input_sha256"] for e in evidence} <= (set(stated["asked"]) or {""}),
-        "created": stated["created"] >= claim.created,
+        "created": _follows(stated["created"], claim.created),
     }.items():
         if not holds:
             raise InvalidVerdict(f"verdict.json: {what} cannot be so")
@@ -373,8 +362,8 @@ def _measured(
 ) -> tuple[Measured, Estimates]:
     """What the verdict was read from, and the stored estimates."""
     tones, orbits = _core.TONES, _core.ORBITS
-    estimate = _array(members, "estimate.npy", "<f8", (calibration.coordinates,))
-    sums = _array(members, "statistics.npy", "<i8", (stated["pictures"], tones, orbits + 1))
+    estimate = from_npy(members, "estimate.npy", "<f8", (calibration.coordinates,))
+    sums = from_npy(members, "statistics.npy", "<i8", (stated["pictures"], tones, orbits + 1))
     entries = [
         PictureStatistics(
             e["name"], e["sha256"], e["height_px"], e["width_px"], of_picture, e["input_sha256"]
@@ -384,7 +373,7 @@ def _measured(
     pool = Pool(entries, [(name, reason) for name, reason in stated["rejected"]])
     informed, asked = stated["mode"] == "informed", stated["asked"]
     for name, needed in (
-        *((name, informed) for name in _INFORMED),
+        *((name, informed) for name in INFORMED),
         ("inputs.npy", bool(asked)),
         ("trial.json", stated["queries_declared"] is not None),
     ):
@@ -392,7 +381,7 @@ def _measured(
             raise InvalidVerdict(f"{name}: missing, or there where verdict.json has no need of it")
     inputs: tuple[PictureStatistics, ...] = ()
     if asked:
-        of_inputs = _array(members, "inputs.npy", "<i8", (len(asked), tones, orbits + 1))
+        of_inputs = from_npy(members, "inputs.npy", "<i8", (len(asked), tones, orbits + 1))
         inputs = tuple(
             PictureStatistics(f"input {i + 1}", digest, 0, 0, of_input)
             for i, (digest, of_input) in enumerate(zip(asked, of_inputs, strict=True))
@@ -403,11 +392,11 @@ def _measured(
     if not informed:
         geometry = Geometry(**stated["geometry"])
         return Measured(pool, None, inputs, None, trial, geometry), (estimate, None)
-    both = _array(members, "regression.npy", "<f8", (tones, orbits, orbits + 1))
+    both = from_npy(members, "regression.npy", "<f8", (tones, orbits, orbits + 1))
     rows = _core.TINT_FIELDS * tones
-    tint = _array(members, "tint.npy", "<f8", (calibration.tint_coordinates,))
-    of_tint = _array(members, "tint_regression.npy", "<f8", (rows, rows + 3))
-    own = _array(members, "own.npy", "<i8", (1, tones, orbits + 1))[0]
+    tint = from_npy(members, "tint.npy", "<f8", (calibration.tint_coordinates,))
+    of_tint = from_npy(members, "tint_regression.npy", "<f8", (rows, rows + 3))
+    own = from_npy(members, "own.npy", "<i8", (1, tones, orbits + 1))[0]
     regression = Regression(both[:, :, :-1], both[:, :, -1], of_tint[:, :-3], of_tint[:, -3:])
     return Measured(pool, regression, inputs, own, trial), (estimate, tint)
 
@@ -424,7 +413,7 @@ def _trial(data: bytes, stated: dict[str, Any], claim: Claim) -> Trial:
         "queries_declared": trial.queries == stated["queries_declared"],
         "accused_took_part": bool(trial.accused_nonce) == stated["accused_took_part"],
         "asked": chosen == stated["asked"],
-        "created": trial.created <= stated["created"],
+        "created": _follows(stated["created"], trial.created),
     }.items():
         if not holds:
             raise InvalidVerdict(f"verdict.json: {what} is not as the trial declared")
@@ -523,85 +512,10 @@ def _same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _json(value: Any) -> bytes:
-    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
-
-
-def _manifest(members: dict[str, bytes]) -> bytes:
-    return _json({name: hashlib.sha256(data).hexdigest() for name, data in members.items()})
+def _follows(later: str, earlier: str) -> bool:
+    """Whether it is a time, and may come after the other."""
+    return is_time(later) and in_order(from_time(earlier), from_time(later))
 
 
 def _stack(pictures: Sequence[PictureStatistics]) -> Sums:
     return np.stack([p.sums for p in pictures]).astype("<i8")
-
-
-def _npy(array: npt.NDArray[Any]) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
-    return stream.getvalue()
-
-
-def _array(
-    members: dict[str, bytes], name: str, dtype: str, shape: tuple[int, ...]
-) -> npt.NDArray[Any]:
-    """Read a member that must hold finite numbers of this dtype and shape, and nothing else."""
-    data, count = members[name], math.prod(shape)
-    size = count * np.dtype(dtype).itemsize
-    if len(data) <= size:
-        raise InvalidVerdict(f"{name}: shorter than an array of {dtype} {list(shape)}")
-    array = np.frombuffer(data, dtype, count, len(data) - size).reshape(shape)
-    if data != _npy(array):
-        raise InvalidVerdict(f"{name}: not an array of {dtype} {list(shape)}")
-    if not np.isfinite(array).all():
-        raise InvalidVerdict(f"{name}: holds NaN or Inf")
-    return array
-
-
-def _pack(members: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in members.items():
-            info = zipfile.ZipInfo(name, _FIXED_DATE)
-            info.create_system = 3  # Unix, on every system
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, data)
-    return stream.getvalue()
-
-
-def _unpack(whole: bytes) -> dict[str, bytes]:
-    """Read the members. Nothing is written to disk, so a member's path can do no harm."""
-    if len(whole) > _MAX_BUNDLE_BYTES:
-        raise InvalidVerdict("larger than a verdict bundle may be")
-    try:
-        with zipfile.ZipFile(io.BytesIO(whole)) as archive:
-            entries = archive.infolist()
-            names = [entry.filename for entry in entries]
-            wanted = [n for n in _ORDER if n in names or n not in _OPTIONAL]
-            if names != wanted:
-                raise InvalidVerdict(f"not a verdict bundle, by its members: {_shown(names)}")
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise InvalidVerdict("not a verdict bundle: its members are compressed")
-            members = {name: archive.read(name) for name in names}
-    except InvalidVerdict:
-        raise
-    except Exception as error:  # zipfile raises whatever its parser trips over
-        reason = str(error) or "it ends too early"
-        raise InvalidVerdict(f"not a whole verdict bundle: {reason}") from None
-    packed = _pack(members)
-    if packed != whole:
-        _blame(whole, packed, entries)
-    return members
-
-
-def _blame(whole: bytes, packed: bytes, entries: Sequence[zipfile.ZipInfo]) -> NoReturn:
-    """Name the member at the first byte that differs from what :func:`save` writes."""
-    pairs = enumerate(zip(whole, packed, strict=False))
-    place = next((i for i, (a, b) in pairs if a != b), min(len(whole), len(packed)))
-    before = [entry.filename for entry in entries if entry.header_offset <= place]
-    where = before[-1] if before else "its beginning"
-    raise InvalidVerdict(f"the zip container was changed at byte {place}, in or after {where}")
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(names[:9]) or "none"

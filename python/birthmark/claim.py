@@ -295,8 +295,7 @@ class Claim:
         Raises:
             InvalidClaim: it is from the future, by more than a day.
         """
-        created = datetime.strptime(self.created, _TIME_FORMAT).replace(tzinfo=UTC)
-        if created > (now or datetime.now(UTC)) + _CLOCK_ERROR:
+        if not in_order(from_time(self.created), now or datetime.now(UTC)):
             raise InvalidClaim(f"the claim is from the future: {self.created}")
 
     def _check_stamp(self, stamp: object) -> None:
@@ -393,20 +392,31 @@ def to_time(time: datetime) -> str:
     return time.astimezone(UTC).strftime(_TIME_FORMAT)
 
 
+def is_time(text: object) -> bool:
+    """Whether it is a time as :func:`to_time` writes it."""
+    try:
+        return isinstance(text, str) and from_time(text).strftime(_TIME_FORMAT) == text
+    except ValueError:
+        return False
+
+
+def from_time(text: str) -> datetime:
+    """A time as :func:`to_time` writes it, read."""
+    return datetime.strptime(text, _TIME_FORMAT).replace(tzinfo=UTC)
+
+
+def in_order(earlier: datetime, later: datetime) -> bool:
+    """Whether two times may be in this order, if clocks are wrong by at most a day."""
+    return earlier - later <= _CLOCK_ERROR
+
+
 def check_time(name: str, created: object) -> None:
     """Return if ``created`` is a time as :func:`to_time` writes it.
 
     Raises:
         InvalidClaim: it is not; the message begins with ``name``.
     """
-    try:
-        well_formed = (
-            isinstance(created, str)
-            and datetime.strptime(created, _TIME_FORMAT).strftime(_TIME_FORMAT) == created
-        )
-    except ValueError:
-        well_formed = False
-    if not well_formed:
+    if not is_time(created):
         raise InvalidClaim(f"{name} is not a UTC time such as 2026-01-31T12:00:00Z")
 
 

@@ -7,22 +7,18 @@ extra ``report`` installs; without it the report says so once and holds the numb
 
 from __future__ import annotations
 
-import base64
-import html
-import importlib.util
 import math
 import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
 from birthmark import _core
-from birthmark.bundle import HYPOTHESES, NOT_SAID, PROTOCOL
+from birthmark.bundle import HYPOTHESES, PROTOCOL
 from birthmark.calibration import FloatArray
 from birthmark.claim import Claim, code_version
 from birthmark.extract import extractor_sha256
@@ -31,8 +27,21 @@ from birthmark.geometry import Geometry
 from birthmark.keys import MarkKey
 from birthmark.mark import claimed_chips, coordinates, rotation
 from birthmark.pictures import Picture, encode_png
+from birthmark.report.first_page import first_page
+from birthmark.report.wording import (
+    can_plot,
+    data_url,
+    dated,
+    escape,
+    figure,
+    likelihood,
+    power,
+    queries,
+    table,
+    time_element,
+)
 from birthmark.tails import log10_p_of_cosine
-from birthmark.verdict import DECOYS, Decision, Verdict, decoy_cosines, payload_hex
+from birthmark.verdict import DECOYS, Verdict, decoy_cosines, payload_hex
 
 _WITHOUT_PLOTS = (
     "Plots were left out because matplotlib is not installed (pip install 'birthmark[report]');"
@@ -123,19 +132,20 @@ def render(
         f'<h2 id="{name}-title">{title}</h2>{content}</section>'
         for name, title, content in sections
     )
-    plots = "" if _can_plot() else f'<p class="note">{_escape(_WITHOUT_PLOTS)}</p>'
+    plots = "" if can_plot() else f'<p class="note">{escape(_WITHOUT_PLOTS)}</p>'
     style = (resources.files("birthmark.report") / "page.css").read_text("utf-8")
-    title = _escape(f"{verdict.decision}: {verdict.claim.model_name}")
+    title = escape(f"{verdict.decision}: {verdict.claim.model_name}")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{style}</style></head>\n"
         f'<body class="{verdict.decision}"><a class="skip" href="#first">Skip to the verdict</a>\n'
-        f'<header><p class="kicker">birthmark: report of {_time(verdict.created)}</p></header>\n'
-        f'<main id="first"><div class="first">{_first_page(verdict)}</div>\n'
+        f'<header><p class="kicker">birthmark: report of {time_element(verdict.created)}</p>'
+        "</header>\n"
+        f'<main id="first"><div class="first">{first_page(verdict)}</div>\n'
         f'<nav aria-label="For the expert"><h2>For the expert</h2><ul>{links}</ul></nav>\n'
         f"{plots}{expert}</main>\n"
-        f"<footer><p>Made by birthmark {_escape(code_version())}. This page loads nothing from"
+        f"<footer><p>Made by birthmark {escape(code_version())}. This page loads nothing from"
         " elsewhere and holds no secret of the owner.</p></footer></body></html>\n"
     )
 
@@ -174,113 +184,15 @@ def _by_degree(estimate: FloatArray, key: MarkKey, claim: Claim) -> list[_Degree
     return found
 
 
-# The first page.
-
-
-def _first_page(verdict: Verdict) -> str:
-    claim = verdict.claim
-    logo = ""
-    if claim.logo is not None:
-        logo = (
-            f'<figure><img src="{_data_url(claim.logo)}" alt="Logo in the claim of'
-            f' {_escape(claim.owner)}"><figcaption>Logo in the claim</figcaption></figure>'
-        )
-    facts = [
-        ("Owner", _escape(claim.owner)),
-        ("Model", _escape(claim.model_name)),
-        ("Claim made", _time(claim.created)),
-        ("Date proved", _escape(_dated(verdict))),
-        ("Pictures judged", f"{verdict.pictures}, {_asked_how(verdict)}"),
-        ("Number in the claim", f"<code>{payload_hex(claim.payload)}</code>"),
-        ("Number read from the pictures", _read_number(verdict)),
-    ]
-    if verdict.customer is not None:
-        facts.insert(2, ("Customer looked for", _escape(verdict.customer)))
-    pairs = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
-    return (
-        f"<h1>Verdict: {verdict.decision}</h1>"
-        f'<p class="sentence">{_sentence(verdict)}</p>'
-        f"{_odds(verdict)}"
-        f'<h2>The claim</h2><div class="claim"><dl class="pairs">{pairs}</dl>{logo}</div>'
-        f"<h2>What this does not say</h2><p>{_escape(NOT_SAID)}</p>{_doubt(verdict)}"
-    )
-
-
-def _sentence(verdict: Verdict) -> str:
-    owner, model = _escape(verdict.claim.owner), _escape(verdict.claim.model_name)
-    if verdict.decision is Decision.MARKED:
-        return (
-            f"These pictures carry the mark that {owner} puts on the outputs of {model}."
-            " Whatever made them has learned from such outputs, or the pictures are such outputs."
-        )
-    if verdict.decision is Decision.UNMARKED:
-        return f"No trace of the mark of {owner} ({model}) was found in these pictures."
-    return (
-        f"These pictures do not decide whether their maker saw marked outputs of {model}"
-        f" ({owner}). That is not the same as finding no mark."
-    )
-
-
-def _odds(verdict: Verdict) -> str:
-    """Three figures: how likely chance is, how that may be pictured, and which way it weighs."""
-    log10_p = verdict.log10_p
-    chance = f"1 in {_large(-log10_p)}"
-    if log10_p < -6:
-        chance += f"&nbsp;({_raised(math.floor(-log10_p + 1e-9))})" if log10_p > -19 else ""
-    if log10_p > -1:
-        chance, why = f"{100 * 10**log10_p:.0f} in 100", "this is what chance alone gives, too"
-    else:
-        why = "so often would chance alone give as much, had their maker never seen marked outputs"
-    heads = math.floor(-log10_p / math.log10(2))
-    coin = f"heads {heads} times in a row" if heads >= 5 else "an everyday event"
-    support = _support(verdict.log10_likelihood_ratio)
-    items = [
-        (chance, why),
-        (coin, "a fair coin does that as rarely" if heads >= 5 else "nothing to be surprised at"),
-        (
-            support,
-            "for the owner's account against the other: the finding alone, without"
-            " whatever else is known",
-        ),
-    ]
-    cells = "".join(f"<li><strong>{big}</strong> <span>{small}</span></li>" for big, small in items)
-    return f'<h2>The odds</h2><ul class="figures">{cells}</ul>'
-
-
-def _doubt(verdict: Verdict) -> str:
-    if verdict.claim_stamped is not None or verdict.decision is not Decision.MARKED:
-        return ""
-    doubted = verdict.log10_p_if_date_doubted
-    rest = f"at most 1 in {_large(-doubted)}" if doubted < 0 else "nothing: chance could do as much"
-    return (
-        "<p>The claim has no time stamp, so its date is what the owner says. Who thinks that it"
-        " was made after the pictures must allow for a search through 2<sup>64</sup> keys. What"
-        f" is left then is <strong>{rest}</strong>.</p>"
-    )
-
-
-def _read_number(verdict: Verdict) -> str:
-    if verdict.payload is None:
-        return "none that could be trusted"
-    same = "the same" if verdict.payload_is_claimed else "another one"
-    return f"<code>{_escape(verdict.payload)}</code>: {same}"
-
-
-def _asked_how(verdict: Verdict) -> str:
-    if verdict.mode == "informed":
-        return "answers of the suspect, compared with the owner's model"
-    return "answers of the suspect" if verdict.measured.inputs else "as they were found"
-
-
-# For the expert.
+# For the expert, a function a section.
 
 
 def _hypotheses(verdict: Verdict) -> str:
     return (
         '<dl class="pairs">'
-        f"<dt>The owner's</dt><dd>{_escape(HYPOTHESES['prosecution'])}</dd>"
-        f"<dt>The defence's</dt><dd>{_escape(HYPOTHESES['defence'])}</dd>"
-        f"<dt>Likelihood ratio</dt><dd>{_escape(_likelihood(verdict.log10_likelihood_ratio))}</dd>"
+        f"<dt>The owner's</dt><dd>{escape(HYPOTHESES['prosecution'])}</dd>"
+        f"<dt>The defence's</dt><dd>{escape(HYPOTHESES['defence'])}</dd>"
+        f"<dt>Likelihood ratio</dt><dd>{escape(likelihood(verdict.log10_likelihood_ratio))}</dd>"
         "</dl>"
     )
 
@@ -291,17 +203,17 @@ def _tests(verdict: Verdict) -> str:
         (
             "Cosine with the secret direction (decides)",
             f"{tests.cosine:.3f} in {tests.coordinates} dimensions",
-            _power(tests.log10_p_cosine),
+            power(tests.log10_p_cosine),
         ),
         (
             "Chips that match under the secret pad",
             f"{tests.chips_matched} of {tests.coordinates}",
-            _power(tests.log10_p_chips),
+            power(tests.log10_p_chips),
         ),
         (
             "Decoy keys that do as well",
             f"{tests.decoys_as_good} of {tests.decoys}",
-            _power(math.log10((tests.decoys_as_good + 1) / (tests.decoys + 1))),
+            power(math.log10((tests.decoys_as_good + 1) / (tests.decoys + 1))),
         ),
     ]
     tint = verdict.tint_tests
@@ -311,7 +223,7 @@ def _tests(verdict: Verdict) -> str:
                 "Tint: cosine with its own secret direction (decides together with the first)",
                 f"{tint.cosine:.3f} in {tint.coordinates} dimensions; {tint.chips_matched} chips"
                 f" match, {tint.decoys_as_good} of {tint.decoys} decoys do as well",
-                _power(tint.log10_p_cosine),
+                power(tint.log10_p_cosine),
             )
         )
     agree = (
@@ -319,20 +231,20 @@ def _tests(verdict: Verdict) -> str:
         if tests.agree and (tint is None or tint.agree)
         else "The three do not agree; hence there is no verdict."
     )
-    table = _table(
+    numbers = table(
         rows,
         "Each is exact when the suspect never saw the mark: the only chance in it is that of the"
         " secret key",
         ("Test", "Result", "p"),
     )
-    return f"{table}<p>{agree} Before correction for the hypotheses counted.</p>"
+    return f"{numbers}<p>{agree} Before correction for the hypotheses counted.</p>"
 
 
 def _curve(verdict: Verdict) -> str:
     if len(verdict.curve) < 2:
         return ""
     svg = ""
-    if _can_plot():
+    if can_plot():
         from birthmark.report import plots
 
         svg = plots.p_against_pictures(
@@ -341,16 +253,16 @@ def _curve(verdict: Verdict) -> str:
             verdict.claim.log10_unmarked_above - math.log10(verdict.tests_counted),
         )
     first, last = verdict.curve[0], verdict.curve[-1]
-    return _figure(
+    return figure(
         svg,
         "Line plot: the p-value falls as more pictures are pooled"
         if last[1] < first[1]
         else "Line plot: the p-value does not fall as more pictures are pooled",
-        f"From {_power(first[1])} with one picture to {_power(last[1])} with all {last[0]}. The"
+        f"From {power(first[1])} with one picture to {power(last[1])} with all {last[0]}. The"
         " blind test, with the pictures pooled in the order given; the dashed lines are the"
         " decision's thresholds, corrected for the hypotheses counted.",
-        _table(
-            [(str(count), _power(p)) for count, p in verdict.curve],
+        table(
+            [(str(count), power(p)) for count, p in verdict.curve],
             "p of the blind test after pooling the first pictures",
             ("Pictures", "p"),
         ),
@@ -360,7 +272,7 @@ def _curve(verdict: Verdict) -> str:
 def _decoys(verdict: Verdict) -> str:
     cosines, tests = decoy_cosines(verdict.estimate), verdict.tests
     svg = ""
-    if _can_plot():
+    if can_plot():
         from birthmark.report import plots
 
         svg = plots.decoys(cosines, tests.cosine, tests.coordinates)
@@ -370,14 +282,14 @@ def _decoys(verdict: Verdict) -> str:
         ("decoys, highest", f"{cosines.max():.3f}"),
         ("the claimed key", f"{tests.cosine:.3f}"),
     ]
-    return _figure(
+    return figure(
         svg,
         f"Histogram of the other keys' cosines around 0, and a line for the claimed key at"
         f" {tests.cosine:.2f}",
         f"Bars: cosines of the same pictures with {DECOYS} other random keys; the curve is what"
         f" theory says of them. Line: the claimed key, at {tests.cosine:.2f}."
         f" {tests.decoys_as_good} of the others do as well.",
-        _table(
+        table(
             rows, "Cosine of the pictures with other keys and the claimed one", ("Key", "Cosine")
         ),
     )
@@ -385,7 +297,7 @@ def _decoys(verdict: Verdict) -> str:
 
 def _chips(agreement: FloatArray) -> str:
     svg = ""
-    if _can_plot():
+    if can_plot():
         from birthmark.report import plots
 
         svg = plots.chips(agreement)
@@ -395,12 +307,12 @@ def _chips(agreement: FloatArray) -> str:
         (f"{i + 1} to {min(i + 12, n)}", ", ".join(f"{v:+.2f}" for v in ordered[i : i + 12]))
         for i in range(0, n, 12)
     ]
-    return _figure(
+    return figure(
         svg,
         f"Bar plot of {n} chips by their agreement with the claim; {matched} are above zero",
         f"{matched} of {n} chips point the claim's way (bars above zero). The dashed line is what"
         " any other key gives: as many above as below. In units of an average chip; sorted.",
-        _table(rows, "Agreement of each chip with the claim, best first", ("Chips", "Agreement")),
+        table(rows, "Agreement of each chip with the claim, best first", ("Chips", "Agreement")),
     )
 
 
@@ -411,11 +323,11 @@ def _degrees(degrees: Sequence[_Degree]) -> str:
             str(d.coordinates),
             f"{100 * d.share:.0f} %",
             f"{d.cosine:.2f}",
-            _power(d.log10_p),
+            power(d.log10_p),
         )
         for i, d in enumerate(degrees)
     ]
-    return "<p>A network learns first what is alike in all tones.</p>" + _table(
+    return "<p>A network learns first what is alike in all tones.</p>" + table(
         rows,
         "The cosine test within the coordinates of each degree; informative, the whole decides",
         ("Degree in the tone", "Coordinates", "Share of the estimate", "Cosine", "p"),
@@ -424,15 +336,15 @@ def _degrees(degrees: Sequence[_Degree]) -> str:
 
 def _pictures(verdict: Verdict) -> str:
     svg = ""
-    if _can_plot() and len(verdict.evidence) >= 4:
+    if can_plot() and len(verdict.evidence) >= 4:
         from birthmark.report import plots
 
         svg = plots.pictures_alone([e.log10_p for e in verdict.evidence])
     rows = [
-        (e.name, f"{e.width_px}\u00a0×\u00a0{e.height_px}", _power(e.log10_p), e.sha256[:16])
+        (e.name, f"{e.width_px}\u00a0×\u00a0{e.height_px}", power(e.log10_p), e.sha256[:16])
         for e in verdict.evidence[:_MOST_ROWS]
     ]
-    table = _table(
+    numbers = table(
         rows,
         f"Size and p of each picture{_first_of(len(verdict.evidence))}",
         ("Picture", "Size", "p alone", "SHA-256 begins"),
@@ -440,7 +352,7 @@ def _pictures(verdict: Verdict) -> str:
     alone = sum(e.log10_p < -2 for e in verdict.evidence)
     text = f"{alone} of {len(verdict.evidence)} pictures reach p = 0.01 each by itself."
     alt = "Histogram of the p-values of single pictures"
-    return (_figure(svg, alt, text) if svg else f"<p>{text}</p>") + table
+    return (figure(svg, alt, text) if svg else f"<p>{text}</p>") + numbers
 
 
 def _controls(verdict: Verdict) -> str:
@@ -449,8 +361,8 @@ def _controls(verdict: Verdict) -> str:
             "<p>None: pictures were given, and no suspect was asked. What was asked of whoever"
             " made them is not known here.</p>"
         )
-    rows = [(c.name, str(c.pictures), _power(c.log10_p)) for c in verdict.controls]
-    return _table(
+    rows = [(c.name, str(c.pictures), power(c.log10_p)) for c in verdict.controls]
+    return table(
         rows,
         "What must not carry the mark, pooled and read as the suspect's pictures are",
         ("Control", "Pictures", "p"),
@@ -463,13 +375,13 @@ def _counted(verdict: Verdict) -> str:
         ("Scales and angles tried", str(geometry.tried)),
         ("Other tests of this suspect, as stated", str(verdict.tests_counted // geometry.tried)),
         ("Hypotheses counted: the product", str(verdict.tests_counted)),
-        ("p before", _power(verdict.tests.log10_p_cosine)),
-        ("p after (Bonferroni)", _power(verdict.log10_p)),
+        ("p before", power(verdict.tests.log10_p_cosine)),
+        ("p after (Bonferroni)", power(verdict.log10_p)),
         ("Scale that was undone", f"{geometry.scale:.4g}"),
         ("Rotation that was undone", f"{geometry.degrees:.4g} degrees counter-clockwise"),
-        ("Queries", _queries(verdict)),
+        ("Queries", queries(verdict)),
     ]
-    return _table(rows, "What p was multiplied by, and why")
+    return table(rows, "What p was multiplied by, and why")
 
 
 def _examples(examples: Sequence[tuple[str, Picture]]) -> str:
@@ -477,12 +389,12 @@ def _examples(examples: Sequence[tuple[str, Picture]]) -> str:
         return ""
     shown = examples[:_MOST_EXAMPLES]
     for side in _EXAMPLE_SIDES_PX:
-        urls = [_data_url(encode_png(_middle(picture, side))) for _, picture in shown]
+        urls = [data_url(encode_png(_middle(picture, side))) for _, picture in shown]
         if sum(map(len, urls)) <= _MOST_EXAMPLE_BYTES:
             break
     figures = "".join(
-        f'<figure><img src="{url}" alt="{_escape(caption)}" width="{min(side, p.shape[1])}"'
-        f' height="{min(side, p.shape[0])}"><figcaption>{_escape(caption)}</figcaption></figure>'
+        f'<figure><img src="{url}" alt="{escape(caption)}" width="{min(side, p.shape[1])}"'
+        f' height="{min(side, p.shape[0])}"><figcaption>{escape(caption)}</figcaption></figure>'
         for (caption, p), url in zip(shown, urls, strict=True)
     )
     return (
@@ -503,14 +415,14 @@ def _claim(verdict: Verdict) -> str:
         ("Contact", claim.contact or "none given"),
         ("Model", claim.model_name),
         ("Model's SHA-256", claim.model_sha256),
-        ("Claim made", f"{claim.created}; {_dated(verdict)}"),
+        ("Claim made", f"{claim.created}; {dated(verdict)}"),
         ("Claim's digest", claim.digest.hex()),
         ("Public key", claim.public_key.hex()),
         ("Commitment to the secret", claim.commitment),
         ("Calibration's SHA-256 (frozen in the claim)", claim.calibration_sha256),
         ("Code version of the claim", claim.code_version),
     ]
-    return _table(rows, "What the owner signed before the suspect was seen")
+    return table(rows, "What the owner signed before the suspect was seen")
 
 
 def _parameters(verdict: Verdict, notes: Sequence[tuple[str, str]]) -> str:
@@ -521,11 +433,11 @@ def _parameters(verdict: Verdict, notes: Sequence[tuple[str, str]]) -> str:
         ("Verdict given", verdict.created),
         ("Test", verdict.mode),
         ("Pictures", str(verdict.pictures)),
-        ("p-value, corrected", _power(verdict.log10_p)),
+        ("p-value, corrected", power(verdict.log10_p)),
         ("log10 of it", f"{verdict.log10_p:.4f}"),
         (
             "p-value for a reader who doubts the claim's date (2^64 keys counted)",
-            _power(verdict.log10_p_if_date_doubted),
+            power(verdict.log10_p_if_date_doubted),
         ),
         ("False-positive rate asked for", f"{verdict.false_positive_rate:g}"),
         ("UNMARKED above p of", f"{10.0**claim.log10_unmarked_above:g}"),
@@ -542,23 +454,23 @@ def _parameters(verdict: Verdict, notes: Sequence[tuple[str, str]]) -> str:
         ("Code that reads marks (SHA-256)", _extractor(claim)),
         *notes,
     ]
-    return _table(rows, "Everything that the verdict depends on")
+    return table(rows, "Everything that the verdict depends on")
 
 
 def _left_out(verdict: Verdict) -> str:
     if not verdict.rejected:
         return ""
     caption = f"Not judged, and why{_first_of(len(verdict.rejected))}"
-    return _table(verdict.rejected[:_MOST_ROWS], caption, ("Picture", "Reason"))
+    return table(verdict.rejected[:_MOST_ROWS], caption, ("Picture", "Reason"))
 
 
 def _protocol() -> str:
-    return "<ul>" + "".join(f"<li>{_escape(sentence)}</li>" for sentence in PROTOCOL) + "</ul>"
+    return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in PROTOCOL) + "</ul>"
 
 
 def _repeat(verdict: Verdict, bundle: StrPath | None) -> str:
     name = "V.zip" if bundle is None else Path(os.fsdecode(bundle)).name
-    line = f"birthmark recheck {_escape(shlex.quote(name))}"
+    line = f"birthmark recheck {escape(shlex.quote(name))}"
     whose = "which the owner has to hand over" if bundle is None else "which goes with this report"
     roots = stamped = ""
     if verdict.claim.stamp is not None:
@@ -568,8 +480,8 @@ def _repeat(verdict: Verdict, bundle: StrPath | None) -> str:
             " <code>ca.pem</code>.</p>"
         )
     return (
-        f"<p>Needed are the verdict's bundle {_escape(name)}, {whose}, and birthmark"
-        f" (this report was made by version {_escape(code_version())}) on any machine with Python;"
+        f"<p>Needed are the verdict's bundle {escape(name)}, {whose}, and birthmark"
+        f" (this report was made by version {escape(code_version())}) on any machine with Python;"
         " no network.</p>"
         f"<pre><code>{line}{roots}</code></pre>"
         f"{stamped}<p>That repeats every step but those that need the secret direction. These too,"
@@ -577,99 +489,6 @@ def _repeat(verdict: Verdict, bundle: StrPath | None) -> str:
         " (<code>birthmark disclose</code>; the owner's other claims stay secret):</p>"
         f"<pre><code>{line} --claim-key for-the-expert.key{roots}</code></pre>"
         "<p>Compare the public key above with one that is known to be the owner's.</p>"
-    )
-
-
-# How things are written.
-
-
-def _can_plot() -> bool:
-    return importlib.util.find_spec("matplotlib") is not None
-
-
-def _escape(text: str) -> str:
-    """Text for HTML; what cannot be encoded (a file name's stray bytes) is shown as such."""
-    return html.escape(text.encode("utf-8", "backslashreplace").decode())
-
-
-def _data_url(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _time(iso: str) -> str:
-    when = datetime.fromisoformat(iso)
-    return f'<time datetime="{iso}">{when.day} {when:%B %Y, %H:%M} UTC</time>'
-
-
-def _raised(power: int) -> str:
-    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
-def _power(log10_p: float) -> str:
-    """A p-value for people: .012, or 7.0 x 10 to a power in raised digits."""
-    if log10_p > -3:
-        return f"{10**log10_p:.3f}"
-    exponent = math.floor(log10_p + 0.02)  # 9.95 and more is written as 1.0 of the next power
-    return f"{max(1.0, 10 ** (log10_p - exponent)):.1f}\u00a0×\u00a0{_raised(exponent)}"
-
-
-def _large(log10: float) -> str:
-    """A large number for people, rounded down to one digit: in words, or as a power of ten."""
-    digits = math.floor(log10 + 1e-9)
-    if digits > 18:
-        return _raised(digits)
-    first = math.floor(10 ** (log10 - digits) + 1e-9)
-    if digits < 6:
-        return f"{first * 10**digits:,}".replace(",", "\u00a0")
-    names = {
-        0: "million",
-        1: "thousand million",
-        2: "million million",
-        3: "thousand million million",
-    }
-    names[4] = "million million million"
-    return f"{first * 10 ** (digits % 3)}\u00a0{names[digits // 3 - 2]}"
-
-
-def _dated(verdict: Verdict) -> str:
-    stamp = verdict.claim.stamp_read
-    if stamp is None:
-        return "no time stamp: the date is what the owner says"
-    return (
-        f"time stamp of {verdict.claim_stamped} by {stamp.authority}; recheck --tsa-roots checks it"
-    )
-
-
-def _support(log10_ratio: float) -> str:
-    """In words: the scale of ENFSI's Guideline for Evaluative Reporting, 2015."""
-    scale = (
-        (6.0, "extremely strong"),
-        (4.0, "very strong"),
-        (3.0, "strong"),
-        (2.0, "moderately strong"),
-        (1.0, "moderate"),
-        (0.3, "weak"),
-    )
-    return next((word for least, word in scale if log10_ratio >= least), "no") + " support"
-
-
-def _likelihood(log10_ratio: float) -> str:
-    """In figures and in words."""
-    if log10_ratio < 0:
-        return f"{10**log10_ratio:.2g}: slightly more likely without the mark than with it"
-    figure = f"{10**log10_ratio:.3g}" if log10_ratio < 4 else f"10 to the power {log10_ratio:.1f}"
-    return f"{figure}: {_support(log10_ratio)} for the owner's hypothesis against the defence's"
-
-
-def _queries(verdict: Verdict) -> str:
-    trial = verdict.measured.trial
-    if trial is None:
-        asked = len(verdict.measured.inputs)
-        return f"{asked} asked, none declared before" if asked else "none: pictures were given"
-    both = "both parties' nonces" if trial.accused_nonce else "the owner's nonce alone"
-    return (
-        f"{trial.queries} of {len(trial.inputs)} inputs, declared on {trial.created},"
-        f" chosen by {both}"
     )
 
 
@@ -682,35 +501,3 @@ def _first_of(count: int) -> str:
     return (
         "" if count <= _MOST_ROWS else f": the first {_MOST_ROWS} of {count}; all are in the bundle"
     )
-
-
-def _table(rows: Sequence[Sequence[str]], caption: str, head: Sequence[str] | None = None) -> str:
-    """A table with row headers; it scrolls by itself where the page is narrow."""
-    text = _escape(caption)
-    out = [
-        f'<div class="scroll" role="region" aria-label="{text}" tabindex="0">'
-        f"<table><caption>{text}</caption>"
-    ]
-    if head:
-        cells = "".join(f'<th scope="col">{_escape(h)}</th>' for h in head)
-        out.append(f"<thead><tr>{cells}</tr></thead>")
-    out.append("<tbody>")
-    for first, *rest in rows:
-        cells = "".join(f"<td{_long(cell)}>{_escape(cell)}</td>" for cell in rest)
-        out.append(f'<tr><th scope="row"{_long(first)}>{_escape(first)}</th>{cells}</tr>')
-    out.append("</tbody></table></div>")
-    return "".join(out)
-
-
-def _long(text: str) -> str:
-    """Hashes and paths may be broken anywhere; words and figures may not."""
-    return ' class="long"' if any(len(word) > 24 for word in text.split()) else ""
-
-
-def _figure(svg: str, alt: str, text: str, table: str = "") -> str:
-    """A plot that says in words what it shows; its numbers are folded away beneath it."""
-    if not svg:
-        return f"<p>{_escape(text)}</p>{table}"
-    numbers = f"<details><summary>The numbers</summary>{table}</details>" if table else ""
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{_escape(alt)}"', 1)
-    return f"<figure>{svg}<figcaption>{_escape(text)}</figcaption></figure>{numbers}"

@@ -1,0 +1,128 @@
+"""Formats that do not exist, values that are none, and memory that cannot be written: refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from birthmark import Embedder, Input, Output
+from birthmark.errors import InvalidArray, InvalidFormat
+from test_formats import MEAN, Array, embedders
+from vectors.cases import photo_gains
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"layout": "nchw"},
+        {"order": "grb"},
+        {"range": "half"},
+        {"mean": (0, 0)},
+        {"mean": (0, 0, float("nan"))},
+        {"std": (1, 1, 0)},
+        {"std": (1, 1, float("inf"))},
+        {"range": "signed", "mean": MEAN},
+        {"quantisation": (0.0, 0)},
+        {"quantisation": (float("nan"), 0)},
+        {"quantisation": (0.1, 300)},
+    ],
+    ids=str,
+)
+def test_bad_input_format_is_refused(named: Any) -> None:
+    with pytest.raises(InvalidFormat):
+        Input(**named)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"kind": "yuyv"},
+        {"layout": "nhwc"},
+        {"dtype": "float16"},
+        {"kind": "nv12", "dtype": "float32"},
+        {"kind": "p010", "full_range": True},
+        {"kind": "grey", "layout": "chw"},
+        {"matrix": "bt2020"},
+        {"std": (0, 1, 1)},
+    ],
+    ids=str,
+)
+def test_bad_output_format_is_refused(named: Any) -> None:
+    with pytest.raises(InvalidFormat):
+        Output(**named)
+
+
+def test_int8_without_quantisation_is_refused() -> None:
+    with pytest.raises(InvalidArray, match="quantisation"):
+        Embedder(None).embed(np.zeros((3, 8, 8), np.int8))
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1 << 20])
+def test_absurd_threads_are_refused(threads: int) -> None:
+    with pytest.raises(InvalidArray, match="threads"):
+        Embedder(None).embed(np.zeros((8, 8, 3), np.uint8), threads=threads)
+
+
+def test_alpha_that_is_not_finite_is_refused_only_where_it_is_published() -> None:
+    x = np.zeros((4, 9, 9), np.float32)
+    x[3, 4, 4] = np.inf
+    for one in embedders(photo_gains()):
+        assert not one.embed(x).any()
+        with pytest.raises(InvalidArray, match="not finite"):
+            one.embed(x, output=Output("rgba"))
+
+
+def test_a_range_that_overflows_is_refused() -> None:
+    x = np.full((3, 9, 9), 3e38, np.float32)
+    for one in embedders(None):
+        with pytest.raises(InvalidArray, match="not finite"):
+            one.embed(x, input=Input(std=(2, 2, 2)))
+
+
+def _overlapping(shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
+    return np.lib.stride_tricks.as_strided(np.zeros(4096, np.uint8), shape, strides)
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        _overlapping((8, 8, 3), (24, 3, 0)),
+        _overlapping((8, 8, 3), (24, 2, 1)),
+        _overlapping((8, 8, 3), (23, 3, 1)),
+        _overlapping((8, 8, 3), (0, 3, 1)),
+        _overlapping((8, 8, 3), (3, 3, 1)),
+        _overlapping((8, 8, 3), (24, -3, 0)),
+    ],
+)
+def test_out_that_overlaps_itself_is_refused(out: Array) -> None:
+    with pytest.raises(InvalidArray, match="each other"):
+        Embedder(None).embed(np.zeros((8, 8, 3), np.uint8), out)
+
+
+def test_planes_of_out_must_be_apart_and_may_be_interleaved() -> None:
+    x = np.full((8, 8, 3), 99, np.uint8)
+    one, output = Embedder(None), Output("i420")
+    frame = np.zeros(96, np.uint8)
+    y, u, v = frame[:64].reshape(8, 8), frame[64:80].reshape(4, 4), frame[80:].reshape(4, 4)
+    one.embed(x, (y, u, v), output=output)
+    both = frame[64:].reshape(4, 4, 2)
+    one.embed(x, (y, both[..., 0], both[..., 1]), output=output)
+    both = frame[64:].reshape(4, 2, 4)
+    one.embed(x, (y, both[:, 0], both[:, 1]), output=output)
+    for bad in ((y, u, u), (y, u, frame[79:95].reshape(4, 4)), (y, frame[63:79].reshape(4, 4), v)):
+        with pytest.raises(InvalidArray, match="each other"):
+            one.embed(x, bad, output=output)
+    for wrong in ((y, u), (y, u, v, v), y, (y, u, v.T[:2])):
+        with pytest.raises(InvalidArray, match="out must be"):
+            one.embed(x, wrong, output=output)
+
+
+def test_strides_beyond_the_address_space_are_refused() -> None:
+    huge = np.lib.stride_tricks.as_strided(np.zeros(16, np.uint8), (8, 8, 3), (1 << 61, 3, 1))
+    with pytest.raises(InvalidArray, match="address space"):
+        Embedder(None).embed(huge)
+    # A stride that leads nowhere does not matter.
+    row = np.lib.stride_tricks.as_strided(np.zeros(24, np.uint8), (1, 8, 3), (1 << 61, 3, 1))
+    assert not Embedder(None).embed(row).any()
