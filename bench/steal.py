@@ -24,7 +24,7 @@ from birthmark.embed import Embedder
 from birthmark.extract import Pool
 from birthmark.keys import MarkKey, OwnerKey
 from birthmark.mark import provision
-from birthmark.model_calibration import calibrate_model
+from birthmark.model_calibration import claim_model
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture, through_jpeg
 from birthmark.progress import Progress
@@ -75,8 +75,7 @@ def main() -> None:
     train = inputs_of(options.task, Path(options.photos) / "train", 1)
     held_out = inputs_of(options.task, Path(options.photos) / "eval", 2)
     key = OwnerKey.generate()
-    calibration = calibrate_model(model, train)
-    claim = Claim.create(key, "Bench", MODELS[options.task], calibration.to_bytes())
+    claim = claim_model(key, "Bench", model, MODELS[options.task], train)
     plain, marked = Embedder(None), Embedder(provision(key, claim))
     outputs = [model.output(x) for x in train]
     own = [model.output(x) for x in held_out]

@@ -57,9 +57,19 @@ def test_fields(claim: Claim, key: OwnerKey, model: Path) -> None:
     assert claim.created == "2026-01-31T12:00:00Z"
     assert claim.calibration_sha256 == hashlib.sha256(b"calibration").hexdigest()
     assert claim.public_key == key.public_key
-    assert claim.logo == LOGO and claim.version == 2
+    assert claim.logo == LOGO and claim.version == 3
     with pytest.raises(FrozenInstanceError):
         claim.owner = "Eve"
+
+
+def test_draws_are_stated_and_have_marks_of_their_own(key: OwnerKey, model: Path) -> None:
+    when = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    claims = [Claim.create(key, "A", model, b"c", created=when, draw=i, draws=3) for i in (1, 2, 3)]
+    assert [c.draw for c in claims] == [1, 2, 3] and {c.draws for c in claims} == {3}
+    assert len({c.mark_key(key).id for c in claims}) == len({c.commitment for c in claims}) == 3
+    for draw, draws in ((0, 3), (4, 3), (1, 0), (1, 1 << 17), (True, 1)):
+        with pytest.raises(InvalidClaim, match="draw"):
+            Claim.create(key, "A", model, b"c", draw=draw, draws=draws)
 
 
 def test_time_is_now_by_default(key: OwnerKey, model: Path) -> None:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from birthmark import cli
+from birthmark import cli, model_calibration
 from birthmark.calibration import Calibration
 from birthmark.cli import shared
 
@@ -44,11 +44,12 @@ def work(
     patch = pytest.MonkeyPatch()
     patch.setenv(shared.PASSPHRASE_VARIABLE, PASSPHRASE)
     # The calibration itself is measured in test_calibration; here it need not be made again.
-    patch.setattr(cli, "calibrate_model", lambda model, inputs: calibration)
+    patch.setattr(model_calibration, "_calibrated", lambda outputs: calibration)
     model = models_folder / "espcn_x2.onnx"
     for line in (
         "keygen -o owner.key",
-        f"claim --key owner.key --owner Studio --model {model} --logo logo.png -o claim.json",
+        f"claim --key owner.key --owner Studio --model {model} --logo logo.png --draws 2"
+        " -o claim.json",
         "provision --key owner.key --claim claim.json -o m.mark",
         f"protect --model {model} --mark m.mark photos -o published",
     ):

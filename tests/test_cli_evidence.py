@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from authority import Authority
-from birthmark import cli
+from birthmark import cli, model_calibration
 from birthmark.calibration import Calibration
 from birthmark.claim import Claim
 from birthmark.cli import shared
@@ -45,10 +45,10 @@ def work(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv(shared.PASSPHRASE_VARIABLE, PASSPHRASE)
-        patch.setattr(cli, "calibrate_model", lambda model, inputs: calibration)
+        patch.setattr(model_calibration, "_calibrated", lambda outputs: calibration)
         for line in (
             "keygen -o owner.key --history keys.json",
-            f"claim --key owner.key --owner Studio --model {model} -o claim.json",
+            f"claim --key owner.key --owner Studio --model {model} --draws 2 -o claim.json",
             "provision --key owner.key --claim claim.json --customer Acme -o acme.mark",
             "provision --key owner.key --claim claim.json -o plain.mark",
             f"protect --model {model} --mark acme.mark photos -o acme",

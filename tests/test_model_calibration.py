@@ -1,18 +1,28 @@
-"""Calibrating on a model: which inputs it is run over, and how much of its outputs is kept."""
+"""Calibrating on a model and claiming it: which inputs, how much of the outputs, which mark."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from birthmark import model_calibration
-from birthmark.errors import InvalidPicture
-from birthmark.model_calibration import MOST_INPUTS, calibrate_model, calibration_inputs
+from birthmark import Embedder, model_calibration, provision, verify
+from birthmark.calibration import Calibration
+from birthmark.errors import InvalidClaim, InvalidPicture
+from birthmark.keys import OwnerKey
+from birthmark.model_calibration import (
+    MOST_INPUTS,
+    calibrate_model,
+    calibration_inputs,
+    claim_model,
+)
 from birthmark.models import ImageModel, as_planes
 from birthmark.pictures import write_png
 from birthmark.resources import calibration_photographs
+from conftest import Published
 
 
 def test_the_package_s_photographs_are_given_at_input_size(sr_model: ImageModel) -> None:
@@ -44,6 +54,36 @@ def test_only_the_middle_of_a_large_output_is_kept(
     write_png(tmp_path / "file.png", np.zeros((20, 700, 3), np.uint8))
     calibrate_model(sr_model, [tmp_path / "file.png", np.zeros((500, 30, 3), np.uint8)])
     assert kept == [(3, 40, 960), (3, 960, 60)]
+
+
+def test_the_mark_that_reads_best_is_kept_and_all_are_counted(
+    sr_model: ImageModel,
+    models_folder: Path,
+    calibration: Calibration,
+    published: Published,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(model_calibration, "_calibrated", lambda outputs: calibration)
+    key = OwnerKey.generate()
+    model = models_folder / "espcn_x2.onnx"
+    inputs = published.inputs[:2]
+    found: list[float] = []
+    legibility = model_calibration._legibility
+
+    def noted(*given: Any) -> float:
+        found.append(legibility(*given))
+        return found[-1]
+
+    monkeypatch.setattr(model_calibration, "_legibility", noted)
+    claim = claim_model(key, "Ada", sr_model, model, inputs, draws=3, contact="here")
+    assert (claim.owner, claim.contact, claim.draws) == ("Ada", "here", 3)
+    assert len(set(found)) == 3 and claim.draw == 1 + int(np.argmin(found))
+    embedder = Embedder(provision(key, claim))
+    verdict = verify([embedder.embed(y) for y in map(sr_model.output, inputs)], claim, key)
+    expected = min(0.0, verdict.tests.log10_p_cosine + math.log10(3))
+    assert verdict.log10_p == pytest.approx(expected)
+    with pytest.raises(InvalidClaim, match="at least one"):
+        claim_model(key, "Ada", sr_model, model, inputs, draws=0)
 
 
 def test_planes_are_what_a_model_is_given() -> None:

@@ -31,7 +31,7 @@ from birthmark.embed import Embedder
 from birthmark.files import write_atomically
 from birthmark.keys import OwnerKey
 from birthmark.mark import provision
-from birthmark.model_calibration import calibrate_model
+from birthmark.model_calibration import claim_model
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture, through_jpeg
 from birthmark.progress import Progress
@@ -213,9 +213,8 @@ class Bench:
         if key_file.exists() and claim_file.exists():
             return OwnerKey.load(key_file, "bench"), Claim.load(claim_file)
         key = OwnerKey.generate()
-        calibration = calibrate_model(self.model, self.train[::2])
         path = Path(self.options.models) / self.task.model
-        claim = Claim.create(key, "Bench", path, calibration.to_bytes())
+        claim = claim_model(key, "Bench", self.model, path, self.train[::2])
         key.save(key_file, "bench")
         claim.save(claim_file)
         return key, claim

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from birthmark.geometry import Geometry, find_geometry
     from birthmark.keys import OwnerKey
     from birthmark.mark import Mark, provision
+    from birthmark.model_calibration import claim_model
     from birthmark.models import ImageModel
     from birthmark.verdict import Decision, Verdict, verify
 
@@ -28,6 +29,7 @@ _HOME = {
     "Claim": "birthmark.claim",
     "ImageModel": "birthmark.models",
     "calibrate": "birthmark.calibration",
+    "claim_model": "birthmark.model_calibration",
     "Mark": "birthmark.mark",
     "provision": "birthmark.mark",
     "Embedder": "birthmark.embed",
@@ -47,6 +49,7 @@ __all__ = [
     "Claim",
     "ImageModel",
     "calibrate",
+    "claim_model",
     "Mark",
     "provision",
     "Embedder",

@@ -82,6 +82,9 @@ PROTOCOL = (
     " it, or there is no verdict.",
     "p is multiplied by the number of hypotheses tried (Bonferroni), each scale and angle that was"
     " tried among them.",
+    "The owner may have made several claims, each with a mark of its own, before anything was"
+    " published, and kept the one whose mark reads best in his own model's outputs. The claim"
+    " states how many (draws), and p is multiplied by that number too.",
     "A picture that once was an output of the owner's model carries the mark through any model:"
     " what a suspect is asked must be fresh. Each input is read for the mark itself, and one that"
     " carries it voids the test.",
@@ -451,7 +454,8 @@ def _check_numbers(stated: dict[str, Any], estimates: Estimates, claim: Claim) -
         ):
             if not _same(value, follows):
                 raise InvalidVerdict(f"verdict.json: the {what} does not follow")
-    corrected = corrected_log10_p([t["log10_p_cosine"] for t in parts], stated["tests_counted"])
+    counted = stated["tests_counted"] * claim.draws
+    corrected = corrected_log10_p([t["log10_p_cosine"] for t in parts], counted)
     agree = all(tests["agree"] for tests in parts)
     rate = stated["false_positive_rate"]
     decision = decide(corrected, agree, rate, claim.log10_unmarked_above)

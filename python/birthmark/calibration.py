@@ -228,7 +228,7 @@ def calibrate(
         CouldNotJudge: the outputs hold next to no texture.
     """
     crops = _crops(outputs)
-    probed = crops[:: max(1, len(crops) // _PROBE_CROPS)][:_PROBE_CROPS]
+    probed = _some(crops)
     report = progress or (lambda done, total, message: None)
     report(0, coordinates, "carriers")
     spread = _spread(probed, coordinates)
@@ -252,6 +252,19 @@ def calibrate(
     # What is frozen is what will be used: rounded to the precision in which it is kept.
     exact = Calibration(spread, offset, response.astype(np.float32), precision, tint, RIDGE)
     return Calibration.from_bytes(exact.to_bytes())
+
+
+def squares(outputs: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
+    """The squares of 192 px of the outputs in which marks are tried out, 64 at the most.
+
+    Raises:
+        InvalidArray: as :func:`calibrate`.
+    """
+    return _some(_crops(outputs))
+
+
+def _some(crops: list[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
+    return crops[:: max(1, len(crops) // _PROBE_CROPS)][:_PROBE_CROPS]
 
 
 def _crops(outputs: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:

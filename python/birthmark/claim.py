@@ -28,17 +28,20 @@ from birthmark.pictures import decode_picture
 if TYPE_CHECKING:
     from birthmark.stamp import Stamp
 
-VERSION = 2
+VERSION = 3
 MAX_FILE_BYTES = 4_000_000
 MAX_LOGO_BYTES = 64_000
 MAX_LOGO_SIDE_PX = 1024
 MAX_TEXT_CHARACTERS = 1000
+MAX_DRAWS = 1 << 16
 
 _RANGES = (
     ("contract_version", 1, 1000),
     ("payload_length_bits", 2, 20),
     ("log10_false_positive_rate", -12, -2),
     ("log10_unmarked_above", -6, 0),
+    ("draw", 1, MAX_DRAWS),
+    ("draws", 1, MAX_DRAWS),
 )
 
 _SIGNED_PREFIX = b"birthmark claim\0"
@@ -64,6 +67,7 @@ class Claim:
     claim states; the claim states the secret's :attr:`commitment`; and the mark's key comes from
     that secret and the claim's digest. So an owner cannot look, afterwards, for a secret, a date or
     a spelling whose mark fits somebody's pictures: it would be another claim, with a later stamp.
+    That some claims were drawn beforehand is stated, and counted.
     """
 
     owner: str
@@ -87,6 +91,11 @@ class Claim:
     """The threshold of MARKED, as a power of ten: -6 is one false alarm in a million."""
     log10_unmarked_above: int
     """A suspect whose p-value exceeds this power of ten is UNMARKED."""
+    draw: int
+    """Which of these claims it is, from 1 on."""
+    draws: int
+    """How many claims, each with a mark of its own, the owner made to keep one of them
+    (:func:`birthmark.claim_model`). Verdicts multiply p by it."""
     commitment: str
     """Of the claim's secret (:attr:`birthmark.keys.ClaimKey.commitment`), 64 hex digits."""
     public_key: bytes = field(repr=False)
@@ -120,6 +129,8 @@ class Claim:
                 raise InvalidClaim(f"claim: {name} is no whole number from {least} to {most}")
         if self.log10_false_positive_rate > self.log10_unmarked_above:
             raise InvalidClaim("claim: a p-value could be both MARKED and UNMARKED")
+        if self.draw > self.draws:
+            raise InvalidClaim("claim: its draw is not one of those counted")
         if not isinstance(self.calibration, bytes) or not self.calibration:
             raise InvalidClaim("claim: calibration is not bytes, or empty")
         if self.calibration_sha256 != hashlib.sha256(self.calibration).hexdigest():
@@ -141,6 +152,8 @@ class Claim:
         contact: str = "",
         created: datetime | None = None,
         log10_false_positive_rate: int = -6,
+        draw: int = 1,
+        draws: int = 1,
     ) -> Claim:
         """Make and sign a claim for the model file at ``model_path``.
 
@@ -153,6 +166,8 @@ class Claim:
             contact: how to reach the owner; may be empty.
             created: an aware time; now by default. Fractions of a second are dropped.
             log10_false_positive_rate: the threshold that verdicts on this claim will use.
+            draw: which of the claims among which the owner chooses; each has another mark.
+            draws: how many these are.
 
         Raises:
             InvalidClaim: a field is malformed, or the claim would exceed MAX_FILE_BYTES.
@@ -176,6 +191,8 @@ class Claim:
             payload_length_bits=DEFAULT_BITS,
             log10_false_positive_rate=log10_false_positive_rate,
             log10_unmarked_above=-3,
+            draw=draw,
+            draws=draws,
             commitment="0" * 64,
             public_key=key.public_key,
             signature=bytes(64),

@@ -27,7 +27,7 @@ from birthmark.errors import BirthmarkError, InvalidModel
 from birthmark.files import new_folder, write_atomically
 from birthmark.keys import OwnerKey
 from birthmark.mark import provision
-from birthmark.model_calibration import calibrate_model
+from birthmark.model_calibration import claim_model
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture, write_png
 from birthmark.progress import Progress
@@ -165,8 +165,7 @@ def _owner(
     key_file = out / "owner.key"
     key_file.unlink(missing_ok=True)
     key.save(key_file, secrets.token_hex(16))
-    calibration = calibrate_model(model, inputs[:: len(_TRAIN_DIVISORS)])
-    claim = Claim.create(key, "Demo owner", model_path, calibration.to_bytes())
+    claim = claim_model(key, "Demo owner", model, model_path, inputs[:: len(_TRAIN_DIVISORS)])
     claim.save(out / "claim.json")
     print(f"   claim {claim.digest.hex()[:16]}...")
     return key, claim

@@ -131,7 +131,8 @@ class Verdict:
 
     Attributes:
         decision: MARKED, UNMARKED or UNDECIDED at ``false_positive_rate``.
-        log10_p: log10 of the p-value after correction for ``tests_counted``.
+        log10_p: log10 of the p-value after correction for ``tests_counted`` and for the claims
+            among which the owner chose (:attr:`birthmark.Claim.draws`).
         payload: the payload read from the pictures (hex), or None where it cannot be trusted.
         payload_is_claimed: whether that payload is the claim's.
         tests_counted: how many hypotheses were tried (Bonferroni).
@@ -434,7 +435,8 @@ def judge(
     tests = run_tests(estimate, key, claim)
     tint_tests = None if tint is None else run_tests(tint, key.tint, claim)
     parts = [tests] if tint_tests is None else [tests, tint_tests]
-    log10_p = corrected_log10_p([part.log10_p_cosine for part in parts], tests_counted)
+    counted = tests_counted * claim.draws
+    log10_p = corrected_log10_p([part.log10_p_cosine for part in parts], counted)
     agree = all(part.agree for part in parts)
     decision = decide(log10_p, agree, false_positive_rate, claim.log10_unmarked_above)
     read = None

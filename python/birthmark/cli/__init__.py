@@ -19,7 +19,7 @@ import numpy as np
 
 from birthmark.cli import completion, doctor, evidence, keys, shared
 from birthmark.errors import BirthmarkError, InvalidPicture
-from birthmark.model_calibration import calibrate_model, calibration_inputs
+from birthmark.model_calibration import DRAWS, calibration_inputs, claim_model
 from birthmark.progress import Progress
 
 if TYPE_CHECKING:
@@ -104,6 +104,13 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="INPUT",
         help="typical inputs of the model to calibrate on (else photographs of the package)",
+    )
+    added.add_argument(
+        "--draws",
+        type=shared.count,
+        default=DRAWS,
+        metavar="N",
+        help="keep the mark that reads best of N; verdicts count them (default: %(default)s)",
     )
     shared.add_registry(added)
     added.add_argument("-o", "--output", required=True)
@@ -252,19 +259,19 @@ def _keygen(options: argparse.Namespace) -> int:
 
 
 def _claim(options: argparse.Namespace) -> int:
-    from birthmark.claim import Claim
     from birthmark.models import ImageModel
 
     shared.new_file(options.output)
     key = shared.load_key(options)
     logo = Path(options.logo).read_bytes() if options.logo else None
     model = ImageModel(options.model, threads=options.threads)
-    calibration = calibrate_model(model, calibration_inputs(model, options.inputs))
-    claim = Claim.create(
+    claim = claim_model(
         key,
         options.owner,
+        model,
         options.model,
-        calibration.to_bytes(),
+        calibration_inputs(model, options.inputs),
+        draws=options.draws,
         logo=logo,
         contact=options.contact,
     )
