@@ -70,6 +70,27 @@ class Embedder:
     @property
     def kernel(self) -> str: ...
 
+class View:
+    """Memory that may lie anywhere, as :func:`lay_out` takes it. Strides are in bytes."""
+
+    def __init__(
+        self,
+        *,
+        address: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        dtype: str,
+        writeable: bool,
+    ) -> None: ...
+
+def lay_out(
+    x: View,
+    out: View | tuple[View, ...],
+    input: InputFormat | None = None,
+    output: OutputFormat | None = None,
+) -> dict[str, Any]:
+    """What another device is asked to do, checked, as plain numbers. Nothing is read."""
+
 class RowStream:
     def __init__(
         self,
