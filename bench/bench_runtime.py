@@ -131,6 +131,13 @@ def two_cores(marked: Embedder) -> None:
         say(f"two threads: {name}", found, "times as fast as one")
 
 
+    picture = photo(3840, 2160)
+    found = ratios(
+        lambda: _core.statistics(picture), lambda: _core.statistics(picture, threads=2), wall=True
+    )
+    say("two threads: statistics of a 3840 x 2160 picture", found, "times as fast as one")
+
+
 def share_of_model(marked: Embedder) -> None:
     """Marking and rounding, as a share of the whole, for the smallest protected model."""
     options = onnxruntime.SessionOptions()

@@ -525,6 +525,17 @@ void Share(py::ssize_t count, int threads, const Work& work) {
   for (std::thread& helper : helpers) helper.join();
 }
 
+void CheckThreads(int threads) {
+  if (threads < 1 || threads > 1024) {
+    Raise("InvalidArray", "threads must be 1 to 1024, not " + std::to_string(threads));
+  }
+}
+
+// So many stripes as there are threads, none of them so thin that its halo is most of its work.
+int StripesFor(py::ssize_t threads, int rows) {
+  return static_cast<int>(std::clamp<py::ssize_t>(threads, 1, std::max(rows / 32, 1)));
+}
+
 // The rows of a window in `stripes` parts; all but the last hold an even number.
 Window Stripe(const Window& window, int index, int stripes) {
   const std::int64_t pairs = (window.last_row - window.first_row + 1) / 2;
@@ -563,9 +574,7 @@ py::object Embed(Embedder& embedder, const py::object& x, const py::object& give
                  const std::optional<Limits>& limits, const std::optional<InputFormat>& input,
                  const std::optional<OutputFormat>& output_format) {
   const OutputFormat& format = output_format ? *output_format : kPlainOutput;
-  if (threads < 1 || threads > 1024) {
-    Raise("InvalidArray", "threads must be 1 to 1024, not " + std::to_string(threads));
-  }
+  CheckThreads(threads);
   const View view = ViewOf(x, "a picture");
   const Pictures pictures = PicturesOf(view, input ? *input : kPlainInput);
   const Source& source = pictures.source;
@@ -582,9 +591,8 @@ py::object Embed(Embedder& embedder, const py::object& x, const py::object& give
   const Target target = TargetOf(format, output.views);
   RaiseUnlessOk(birthmark::CheckJob({source, target, window, nullptr}));
 
-  const int rows = window.last_row - window.first_row;
-  const int stripes = static_cast<int>(std::clamp<py::ssize_t>(
-      (threads + pictures.count - 1) / pictures.count, 1, std::max(rows / 32, 1)));
+  const int stripes = StripesFor((threads + pictures.count - 1) / pictures.count,
+                                 window.last_row - window.first_row);
   std::atomic<Status> status = Status::kOk;
   const auto work = [&](py::ssize_t i) {
     const py::ssize_t picture = i / stripes;
@@ -677,16 +685,28 @@ OnePicture PictureOf(const py::object& x) {
 }
 
 py::array_t<std::int64_t> Statistics(const py::object& picture,
-                                     const std::optional<std::string>& kernel) {
+                                     const std::optional<std::string>& kernel, int threads) {
+  CheckThreads(threads);
   const OnePicture one = PictureOf(picture);
   Embedder measure(std::nullopt, CheckedIsa(kernel));
   py::array_t<std::int64_t> sums({kTones, kStatistics});
   std::int64_t* const data = sums.mutable_data();
   std::memset(data, 0, sizeof(std::int64_t) * kTones * kStatistics);
-  Status status = Status::kOk;
+  const int stripes = StripesFor(threads, one.source.height);
+  std::atomic<Status> status = Status::kOk;
+  std::mutex adding;
+  const auto work = [&](py::ssize_t i) {
+    const Window whole = {0, one.source.height, 0, one.source.width};
+    const Window stripe = Stripe(whole, static_cast<int>(i), stripes);
+    std::int64_t own[kTones * kStatistics] = {};
+    const Status found = measure.AddStatistics(one.source, stripe.first_row, stripe.last_row, own);
+    if (found != Status::kOk) status = found;
+    const std::lock_guard<std::mutex> lock(adding);
+    for (int s = 0; s < kTones * kStatistics; ++s) data[s] += own[s];
+  };
   {
     py::gil_scoped_release release;
-    status = measure.AddStatistics(one.source, data);
+    Share(stripes, threads, work);
   }
   RaiseUnlessOk(status);
   return sums;
@@ -934,6 +954,7 @@ PYBIND11_MODULE(_core, m) {
       .def("finish", &Stream::Finish);
 
   m.def("statistics", &Statistics, py::arg("picture"), py::arg("kernel") = std::nullopt,
+        py::arg("threads") = 1,
         "int64 [tones, orbits + 1]: sums over the picture (contract, step 13).");
   m.def("fields", &Fields, py::arg("picture"), py::arg("kernel") = std::nullopt,
         "(texture int16 [h, w], tone uint8 [h, w], orbit sums int16 [orbits, h, w]).");

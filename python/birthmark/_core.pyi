@@ -17,8 +17,11 @@ def available_kernels() -> list[str]:
 def orbits() -> list[tuple[int, int]]:
     """The orbits (i, j) in the order of the gains; tap distances are doubled."""
 
-def statistics(picture: npt.NDArray[Any], kernel: str | None = None) -> npt.NDArray[np.int64]:
-    """int64 [tones, orbits + 1]: sums over the picture (contract, step 13)."""
+def statistics(
+    picture: npt.NDArray[Any], kernel: str | None = None, threads: int = 1
+) -> npt.NDArray[np.int64]:
+    """int64 [tones, orbits + 1]: sums over the picture (contract, step 13), the same for any number
+    of threads."""
 
 def fields(
     picture: npt.NDArray[Any], kernel: str | None = None
