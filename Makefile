@@ -123,7 +123,7 @@ $(VENV)/stamp-docs: $(VENV)/stamp-venv pyproject.toml
 	@$(PIP) install -r $(VENV)/docs.txt
 	@touch $@
 
-# --no-deps: the compared method needs neither torch nor the second OpenCV that its package asks for.
+# --no-deps: the compared methods, but for rivaGan, need neither torch nor a second OpenCV.
 $(VENV)/stamp-bench: $(VENV)/stamp-venv pyproject.toml
 	@echo "== rivals for the bench"
 	@$(BIN)/python tools/requirements.py bench > $(VENV)/bench.txt

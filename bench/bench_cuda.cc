@@ -6,10 +6,10 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <random>
 #include <string_view>
@@ -22,8 +22,8 @@
 
 namespace {
 
+using birthmark::Element;
 using birthmark::cuda::Failure;
-using birthmark::cuda::Format;
 using birthmark::cuda::Job;
 
 constexpr std::uintptr_t kStream = 1;  // the legacy default stream
@@ -78,111 +78,137 @@ Medians Time(Run&& run) {
   return {times[kRepeats / 4], times[kRepeats / 2], times[3 * kRepeats / 4]};
 }
 
-const char* NameOf(Format format) {
-  return format == Format::kPlanarFloat  ? "float32 NCHW"
-         : format == Format::kPlanarHalf ? "float16 NCHW"
-                                         : "uint8 RGB";
+// How a batch lies in memory.
+struct Input {
+  const char* name;
+  Element element;
+  int channels;
+  bool interleaved;
+};
+constexpr Input kInputs[] = {
+    {"float16 NCHW", Element::kFloat16, 3, false}, {"bfloat16 NCHW", Element::kBfloat16, 3, false},
+    {"float32 NCHW", Element::kFloat32, 3, false}, {"uint8 RGB", Element::kUint8, 3, true},
+    {"float16 NHWC", Element::kFloat16, 3, true},  {"float32 RGBA", Element::kFloat32, 4, true},
+    {"uint8 RGBA", Element::kUint8, 4, true},      {"int8 NCHW", Element::kInt8, 3, false},
+    {"float16 grey", Element::kFloat16, 1, false}};
+int SizeOf(Element element) {
+  return element == Element::kFloat32                              ? 4
+         : element == Element::kUint8 || element == Element::kInt8 ? 1
+                                                                   : 2;
 }
 
-// The float16 bits of a value in [0, 1] of which 8 bits are used: exact.
-std::uint16_t HalfOf(int level) {
-  if (level == 0) return 0;
-  int exponent = 0, fraction = level;  // level / 256 = 1.f * 2^(exponent - 8)
-  while (fraction >= 2) {
-    fraction >>= 1;
-    ++exponent;
-  }
-  const int rest = (level - (1 << exponent)) << (10 - exponent);
-  return static_cast<std::uint16_t>((exponent - 8 + 15) << 10 | rest);
+// What is published.
+enum class Kind { kRgb, kBgra, kPlanes, kGrey, kNv12, kI420, kP010 };
+struct Output {
+  const char* name;
+  Kind kind;
+  Element element = Element::kUint8;
+};
+constexpr Output kOutputs[] = {
+    {"RGB8", Kind::kRgb},      {"BGRA8", Kind::kBgra},
+    {"planes", Kind::kPlanes}, {"float32 planes", Kind::kPlanes, Element::kFloat32},
+    {"grey", Kind::kGrey},     {"NV12", Kind::kNv12},
+    {"I420", Kind::kI420},     {"P010", Kind::kP010, Element::kUint10}};
+
+// The bits of level / 256 as a float of an element, exact; of a byte the level itself.
+std::uint32_t BitsOf(Element element, int level) {
+  const float value = static_cast<float>(level) / 256.0f;
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+  if (element == Element::kFloat32) return bits;
+  if (element == Element::kBfloat16) return bits >> 16;
+  if (element != Element::kFloat16) return static_cast<std::uint32_t>(level);
+  return level == 0 ? 0 : (bits >> 13) - (112U << 10);
 }
 
-// A batch of noise on a slope, on the host as the processor's kernels read it and on the card.
+// A batch of noise on a slope, on the host and on the card.
 class Batch {
  public:
-  Batch(Format format, int width, int height, int pictures, int pad, std::mt19937& random)
-      : format_(format), width_(width), height_(height), pictures_(pictures) {
-    const bool planar = format != Format::kRgb8;
-    item_ = format == Format::kPlanarFloat ? 4 : format == Format::kPlanarHalf ? 2 : 1;
-    row_ = item_ * ((planar ? 1 : 3) * width + pad);
-    plane_ = row_ * height;
-    picture_ = (planar ? 3 : 1) * plane_;
-    std::vector<unsigned char> memory(static_cast<std::size_t>(picture_ * pictures), 0xff);
-    levels_.resize(static_cast<std::size_t>(3) * static_cast<std::size_t>(width) *
-                   static_cast<std::size_t>(height) * static_cast<std::size_t>(pictures));
-    std::size_t next = 0;
+  Batch(const Input& input, int width, int height, int pictures, int pad, std::mt19937& random)
+      : input_(input), width_(width), height_(height) {
+    const std::ptrdiff_t size = SizeOf(input.element);
+    column_ = size * (input.interleaved ? input.channels : 1);
+    row_ = column_ * width + size * pad;
+    plane_ = input.interleaved ? size : row_ * height;
+    picture_ = row_ * height * (input.interleaved ? 1 : input.channels);
+    memory_.assign(static_cast<std::size_t>(picture_ * pictures), 0xff);
     for (int i = 0; i < pictures; ++i) {
       for (int y = 0; y < height; ++y) {
         for (int x = 0; x < width; ++x) {
-          for (int c = 0; c < 3; ++c) {
+          for (int c = 0; c < input.channels; ++c) {
             const int level = (x / 8 + y / 5 + 60 * c + static_cast<int>(random() % 40)) % 256;
-            levels_[next++] = static_cast<std::uint8_t>(level);
-            unsigned char* const to = memory.data() + i * picture_ + y * row_ +
-                                      (planar ? c * plane_ + item_ * x : 3 * x + c);
-            if (format == Format::kPlanarFloat) {
-              const float value = static_cast<float>(level) / 256.0f;
-              std::memcpy(to, &value, sizeof(value));
-            } else if (format == Format::kPlanarHalf) {
-              const std::uint16_t value = HalfOf(level);
-              std::memcpy(to, &value, sizeof(value));
-            } else {
-              *to = static_cast<unsigned char>(level);
-            }
+            const std::uint32_t bits = BitsOf(input.element, level);
+            std::memcpy(memory_.data() + i * picture_ + y * row_ + x * column_ + c * plane_, &bits,
+                        static_cast<std::size_t>(size));
           }
         }
       }
     }
-    card_ = std::make_unique<CardMemory>(memory.size());
-    card_->Put(memory.data());
+    card_ = std::make_unique<CardMemory>(memory_.size());
+    card_->Put(memory_.data());
   }
 
-  void Fill(Job& job) const {
-    const bool planar = format_ != Format::kRgb8;
-    for (int c = 0; c < 3; ++c) job.planes[c] = card_->at() + (planar ? c * plane_ : 0);
-    job.row_stride = row_;
-    job.picture_stride = picture_;
-    job.width = width_;
-    job.height = height_;
-  }
-
-  // What the processor publishes of one picture.
-  std::vector<std::uint8_t> Expected(int picture, const birthmark::MarkFile& mark) const {
-    const std::size_t pixels = static_cast<std::size_t>(width_) * static_cast<std::size_t>(height_);
-    const std::uint8_t* const levels =
-        levels_.data() + 3 * pixels * static_cast<std::size_t>(picture);
-    std::vector<float> floats;
+  // The picture's source, on the card or on the host.
+  birthmark::Source Source(bool on_card, int picture = 0) const {
     birthmark::Source source;
+    source.element = input_.element;
     source.width = width_;
     source.height = height_;
-    birthmark::Target target;
-    std::vector<std::uint8_t> out(3 * pixels);
-    for (int c = 0; c < 3; ++c) target.plane[c] = {out.data() + c, std::ptrdiff_t{3} * width_, 3};
-    if (format_ == Format::kRgb8) {
-      source.element = birthmark::Element::kUint8;
-      for (int c = 0; c < 3; ++c) source.channel[c] = {levels + c, std::ptrdiff_t{3} * width_, 3};
-    } else {
-      constexpr std::ptrdiff_t kFloat = sizeof(float);
-      floats.resize(3 * pixels);
-      for (std::size_t i = 0; i < 3 * pixels; ++i) {
-        floats[i % 3 * pixels + i / 3] = static_cast<float>(levels[i]) / 256.0f;
-      }
-      for (std::size_t c = 0; c < 3; ++c) {
-        source.channel[c] = {reinterpret_cast<const std::uint8_t*>(floats.data() + c * pixels),
-                             width_ * kFloat, kFloat};
-      }
+    if (input_.element == Element::kInt8) source.zero_point = -128;
+    const std::uint8_t* const base = (on_card ? card_->at() : memory_.data()) + picture * picture_;
+    for (int c = 0; c < (input_.channels == 4 ? 4 : 3); ++c) {
+      source.channel[c] = {base + (input_.channels == 1 ? 0 : c) * plane_, row_, column_};
     }
-    const auto work = std::make_unique<birthmark::Workspace>();
-    const birthmark::EmbedJob job = {source, target, {0, height_, 0, width_}, &mark.gains};
-    if (!birthmark::KernelFor(birthmark::BestIsa())->embed(job, *work)) Stop("NaN on the host");
-    return out;
+    return source;
   }
+  std::ptrdiff_t picture_stride() const { return picture_; }
 
  private:
-  Format format_;
-  int width_, height_, pictures_;
-  std::ptrdiff_t item_, row_, plane_, picture_;
-  std::vector<std::uint8_t> levels_;
+  Input input_;
+  int width_, height_;
+  std::ptrdiff_t column_, row_, plane_, picture_;
+  std::vector<std::uint8_t> memory_;
   std::unique_ptr<CardMemory> card_;
 };
+
+// Lays the planes of a picture one behind the other; returns the bytes that they take.
+std::ptrdiff_t LayOut(const Output& output, int width, int height, int pad, std::uint8_t* memory,
+                      birthmark::Target& target) {
+  target = {};
+  target.element = output.element;
+  const std::ptrdiff_t size = output.element == Element::kUint10 ? 2 : SizeOf(output.element);
+  for (float& scale : target.scale) scale = 1.0f / 16320.0f;
+  target.yuv = birthmark::kYuvWeights[0][1];
+  std::ptrdiff_t at = 0;
+  const auto plane = [&](int index, int columns, int rows, int values) {
+    const std::ptrdiff_t row = size * (values * columns + pad);
+    for (int v = 0; v < values; ++v) {
+      const int place = values == 4 && v < 3 ? 2 - v : v;
+      target.plane[index + v] = {memory + at + place * size, row, values * size};
+    }
+    at += row * rows;
+  };
+  const int half_width = (width + 1) / 2, half_height = (height + 1) / 2;
+  const bool halved =
+      output.kind == Kind::kNv12 || output.kind == Kind::kP010 || output.kind == Kind::kI420;
+  target.colours = halved                       ? birthmark::Colours::kYuv
+                   : output.kind == Kind::kGrey ? birthmark::Colours::kGrey
+                                                : birthmark::Colours::kRgb;
+  if (output.kind == Kind::kRgb || output.kind == Kind::kBgra) {
+    plane(0, width, height, output.kind == Kind::kRgb ? 3 : 4);
+    return at;
+  }
+  plane(0, width, height, 1);
+  if (output.kind == Kind::kPlanes) {
+    plane(1, width, height, 1);
+    plane(2, width, height, 1);
+  } else if (output.kind == Kind::kI420) {
+    plane(1, half_width, half_height, 1);
+    plane(2, half_width, half_height, 1);
+  } else if (halved) {
+    plane(1, half_width, half_height, 2);
+  }
+  return at;
+}
 
 class Bench {
  public:
@@ -208,17 +234,20 @@ class Bench {
                    {{1920, 1080, 4}, {3840, 2160, 2}, {1919, 1079, 3}, {16384, 300, 1}});
     }
     int compared = 0;
-    for (Format format : {Format::kPlanarHalf, Format::kPlanarFloat, Format::kRgb8}) {
+    for (const Input& input : kInputs) {
       for (const Size& size : sizes) {
         for (int pad : {0, 1, 8}) {
-          const Batch batch(format, size.width, size.height, size.pictures, pad, random_);
-          CompareOne(format, batch, size.width, size.height, size.pictures, pad);
-          ++compared;
+          const Batch batch(input, size.width, size.height, size.pictures, pad, random_);
+          for (const Output& output : kOutputs) {
+            CompareOne(input, output, batch, size.width, size.height, size.pictures, pad);
+            ++compared;
+          }
         }
       }
     }
-    std::printf("bytes: equal to the processor's (%s) in all of %d batches of 3 formats\n",
-                birthmark::IsaName(birthmark::BestIsa()).data(), compared);
+    std::printf("bytes: equal to the processor's (%s) in all of %d batches, %zu formats to %zu\n",
+                birthmark::IsaName(birthmark::BestIsa()).data(), compared, std::size(kInputs),
+                std::size(kOutputs));
   }
 
   void TimeAll() {
@@ -233,64 +262,66 @@ class Bench {
     std::printf(
         "copy on the card: %.0f GB/s read and written (%.3f ms, middle half %.3f .. %.3f)\n",
         copy_gb_s, copy.middle, copy.low, copy.high);
-    for (Format format : {Format::kPlanarHalf, Format::kPlanarFloat, Format::kRgb8}) {
-      const Batch batch(format, kWidth, kHeight, kPictures, 0, random_);
-      CompareOne(format, batch, kWidth, kHeight, kPictures, 0);
-      const std::size_t pixels = std::size_t{kWidth} * kHeight * kPictures;
-      const CardMemory out(3 * pixels);
-      Job job = JobFor(batch, out.at(), 3 * kWidth, kHeight);
-      const Medians marked =
-          Time([&] { Check(birthmark::cuda::Launch(format, kPictures, 0, kStream, job)); });
-      const double bytes = static_cast<double>(pixels) * (format == Format::kPlanarFloat  ? 15
-                                                          : format == Format::kPlanarHalf ? 9
-                                                                                          : 6);
-      const double gb_s = bytes / 1e6 / marked.middle;
-      std::printf(
-          "%-13s -> RGB8, 3840x2160 x 8: %.3f ms (middle half %.3f .. %.3f), %.0f GB/s, "
-          "%.0f %% of the copy's\n",
-          NameOf(format), marked.middle, marked.low, marked.high, gb_s, 100 * gb_s / copy_gb_s);
+    for (const Input& input : kInputs) {
+      const Batch batch(input, kWidth, kHeight, kPictures, 0, random_);
+      for (const Output& output : {kOutputs[0], kOutputs[5]}) {
+        CompareOne(input, output, batch, kWidth, kHeight, kPictures, 0);
+        birthmark::Target target;
+        const std::ptrdiff_t picture = LayOut(output, kWidth, kHeight, 0, nullptr, target);
+        const CardMemory out(static_cast<std::size_t>(picture) * kPictures);
+        LayOut(output, kWidth, kHeight, 0, out.at(), target);
+        Job job = JobFor(batch, target, picture);
+        const Medians marked =
+            Time([&] { Check(birthmark::cuda::Launch(kPictures, 0, kStream, job)); });
+        const double bytes = kPictures * static_cast<double>(batch.picture_stride() + picture);
+        const double gb_s = bytes / 1e6 / marked.middle;
+        std::printf(
+            "%-13s -> %s, 3840x2160 x 8: %.3f ms (middle half %.3f .. %.3f), %.0f GB/s, "
+            "%.0f %% of the copy's\n",
+            input.name, output.name, marked.middle, marked.low, marked.high, gb_s,
+            100 * gb_s / copy_gb_s);
+      }
     }
   }
 
  private:
-  Job JobFor(const Batch& batch, unsigned char* out, std::ptrdiff_t out_row, int height) const {
+  Job JobFor(const Batch& batch, const birthmark::Target& target, std::ptrdiff_t picture) const {
     Job job = {};
-    batch.Fill(job);
-    job.out = out;
-    job.out_row_stride = out_row;
-    job.out_picture_stride = out_row * height;
+    job.source = batch.Source(true);
+    job.picture_stride = batch.picture_stride();
+    job.target = target;
+    for (std::ptrdiff_t& stride : job.out_picture_stride) stride = picture;
     job.not_finite = not_finite_;
     birthmark::cuda::SetGains(mark_.gains, job);
     return job;
   }
 
-  void CompareOne(Format format, const Batch& batch, int width, int height, int pictures, int pad) {
-    const std::size_t row = 3 * static_cast<std::size_t>(width) + static_cast<std::size_t>(pad);
-    const std::size_t picture = row * static_cast<std::size_t>(height);
-    std::vector<unsigned char> found(picture * static_cast<std::size_t>(pictures), 77);
+  void CompareOne(const Input& input, const Output& output, const Batch& batch, int width,
+                  int height, int pictures, int pad) {
+    birthmark::Target target;
+    const std::ptrdiff_t picture = LayOut(output, width, height, pad, nullptr, target);
+    std::vector<std::uint8_t> found(static_cast<std::size_t>(picture * pictures), 77);
+    std::vector<std::uint8_t> expected = found;
     CardMemory out(found.size());
     out.Put(found.data());
-    Job job = JobFor(batch, out.at(), static_cast<std::ptrdiff_t>(row), height);
-    Check(birthmark::cuda::Launch(format, pictures, 0, kStream, job));
+    LayOut(output, width, height, pad, out.at(), target);
+    Job job = JobFor(batch, target, picture);
+    Check(birthmark::cuda::Launch(pictures, 0, kStream, job));
     Check(birthmark::cuda::Synchronize(0, kStream));
     if (*not_finite_ != 0) Stop("finite values were taken for others");
     out.Get(found.data());
+    const auto work = std::make_unique<birthmark::Workspace>();
     for (int i = 0; i < pictures; ++i) {
-      const std::vector<std::uint8_t> expected = batch.Expected(i, mark_);
-      for (std::size_t y = 0; y < static_cast<std::size_t>(height); ++y) {
-        const unsigned char* const line =
-            found.data() + static_cast<std::size_t>(i) * picture + y * row;
-        const bool same = std::equal(line, line + 3 * width,
-                                     expected.data() + 3 * y * static_cast<std::size_t>(width)) &&
-                          std::all_of(line + 3 * width, line + row,
-                                      [](unsigned char byte) { return byte == 77; });
-        if (!same) {
-          std::fprintf(stderr, "error: %s, %dx%d, picture %d of %d, pad %d: row %zu differs\n",
-                       NameOf(format), width, height, i, pictures, pad, y);
-          std::exit(1);
-        }
-      }
+      LayOut(output, width, height, pad, expected.data() + i * picture, target);
+      const birthmark::EmbedJob one = {
+          batch.Source(false, i), target, {0, height, 0, width}, &mark_.gains};
+      if (!birthmark::KernelFor(birthmark::BestIsa())->embed(one, *work)) Stop("NaN on the host");
     }
+    const auto differs = std::mismatch(found.begin(), found.end(), expected.begin()).first;
+    if (differs == found.end()) return;
+    std::fprintf(stderr, "error: %s -> %s, %dx%d x %d, pad %d: byte %td differs\n", input.name,
+                 output.name, width, height, pictures, pad, differs - found.begin());
+    std::exit(1);
   }
 
   std::mt19937 random_{20240229};

@@ -8,6 +8,7 @@ printed.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import time
@@ -119,8 +120,9 @@ def main() -> None:
 
 def invisible_watermark() -> types.ModuleType | None:
     """The rival's package; None, and a line that says so, where it is not installed."""
-    # It imports torch for a method that is not compared.
-    sys.modules.setdefault("torch", types.ModuleType("torch"))
+    # It always imports torch, which only rivaGan uses.
+    if importlib.util.find_spec("torch") is None:
+        sys.modules.setdefault("torch", types.ModuleType("torch"))
     try:
         import imwatermark
     except ImportError:

@@ -38,10 +38,15 @@ foreach(arch IN ITEMS 75 80 86 89 90 100 120)
   endif()
 endforeach()
 list(APPEND codes -gencode arch=compute_90,code=compute_90)
+# The smallest form that every driver fit for the toolkit can unpack.
+set(compression -Xfatbin=-compress-all)
+if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 13.0)
+  set(compression --compress-mode=size)
+endif()
 
 set(object ${CMAKE_BINARY_DIR}/birthmark_cuda.o)
 add_custom_command(OUTPUT ${object}
-  COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} -std=c++20 -O3 ${codes} -Xfatbin=-compress-all
+  COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} -std=c++20 -O3 ${codes} ${compression}
     -Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra
     "$<$<BOOL:${BIRTHMARK_WERROR}>:-Werror;all-warnings>"
     -I${CMAKE_CURRENT_SOURCE_DIR}/cpp -MD -MF ${object}.d

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import ctypes
-import enum
 import importlib.util
 import re
 import shutil
@@ -24,9 +23,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark import Embedder, Mark, _core, cuda
+from birthmark import Embedder, Input, Mark, Output, _core, cuda
 from birthmark.errors import CudaFailed, CudaUnavailable, InvalidArray, InvalidMarkFile
-from vectors.cases import draw_gains, draw_picture
+from dlpack import BFLOAT, Tensor, bfloat16, widened
+from test_formats import ELEMENTS as INPUT_ELEMENTS
+from test_formats import OUTPUTS, planes_of, strided
+from vectors.cases import draw_gains
 
 ROOT = Path(__file__).resolve().parent.parent
 Array = npt.NDArray[Any]
@@ -92,7 +94,6 @@ def test_stub_lists_the_native_module_s_names() -> None:
     assert set(names) == {name for name in vars(module) if not name.startswith("_")}
     methods = {n.name for n in names["Embedder"].body if isinstance(n, ast.FunctionDef)}  # type: ignore[union-attr]
     assert methods - {"__init__"} == {n for n in vars(module.Embedder) if not n.startswith("_")}
-    assert set(module.Format.__members__) == set(FakeFormat.__members__)
 
 
 @pytest.mark.slow
@@ -115,7 +116,7 @@ def test_compiles_for_every_card_without_spilling(tmp_path: Path) -> None:
     )
     report = done.stdout + done.stderr
     assert done.returncode == 0, report
-    kernels = len(FakeFormat) * len(wanted)
+    kernels = 6 * len(wanted)
     assert len(re.findall(r"Compiling entry function .*EmbedKernel", report)) == kernels
     assert set(re.findall(r"(\d+) bytes spill", report)) == {"0"}
     used = re.findall(r"Used (\d+) registers.*?(\d+) bytes smem", report)
@@ -125,12 +126,6 @@ def test_compiles_for_every_card_without_spilling(tmp_path: Path) -> None:
 
 
 # --- A card that is played by the host's memory ------------------------------------------------
-
-
-class FakeFormat(enum.Enum):
-    PLANAR_FLOAT = 0
-    PLANAR_HALF = 1
-    RGB8 = 2
 
 
 def memory(address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Array:
@@ -143,10 +138,71 @@ def memory(address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype
     return np.ndarray(shape, dtype, buffer, -low, strides)
 
 
-class FakeCuda(types.ModuleType):
-    """The native module's names. Its Embedder follows the addresses that it is given."""
+# The core's elements and colours, in its order.
+ELEMENTS = (np.uint8, np.int8, np.uint16, np.float16, "bfloat16", np.float32)
+RGB, GREY, YUV = range(3)
 
-    Format = FakeFormat
+
+def cells(
+    plane: tuple[int, int, int], offset: int, shape: tuple[int, int], dtype: npt.DTypeLike
+) -> Array:
+    """One plane of a layout."""
+    return memory(plane[0] + offset, shape, plane[1:], dtype)
+
+
+def publish(host: Embedder, source: dict[str, Any], target: dict[str, Any], i: int) -> None:
+    """Mark picture `i` of a layout: what a kernel on a card does."""
+    size = (source["height"], source["width"])
+    element = ELEMENTS[source["element"]]
+    x = []
+    for plane, scale, offset in zip(
+        source["planes"], source["scale"], source["offset"], strict=True
+    ):
+        if plane[0] == 0:
+            continue
+        there = i * source["picture_stride"]
+        if element == "bfloat16":
+            values = widened(np.array(cells(plane, there, size, np.uint16)))
+        else:
+            values = cells(plane, there, size, element)
+        if element in (np.uint8, np.int8):
+            levels = values.astype(np.float32) - np.float32(source["zero_point"])
+            values = levels * np.float32(source["quantum"])
+        x.append(values.astype(np.float32) * np.float32(scale) + np.float32(offset))
+    planes = [(p, s) for p, s in zip(target["planes"], target["picture_strides"], strict=True)]
+    dtype = ELEMENTS[target["element"]]
+    half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+    if target["colours"] == YUV:
+        shapes = [size, half, half]
+        ten_bits = dtype == np.uint16
+        matrix: Any = "bt709" if target["bt709"] else "bt601"
+        if ten_bits:
+            luma, pairs = host.embed(np.stack(x), output=Output("p010", matrix=matrix))
+            parts = [luma, pairs[..., 0], pairs[..., 1]]
+        else:
+            full = not target["limited"]
+            parts = host.embed(np.stack(x), output=Output("i420", matrix=matrix, full_range=full))
+    else:
+        count = 1 if target["colours"] == GREY else sum(p[0] != 0 for p, _ in planes)
+        shapes = [size] * count
+        kind: Any = {1: "grey", 3: "rgb", 4: "rgba"}[count]
+        if dtype == np.float32:  # floats that tell the sixty-fourths, then the target's range
+            unit = host.embed(np.stack(x), output=Output(kind, dtype="float32"))
+            levels = np.round(unit.reshape(*size, count) * 16320).astype(np.float32)
+            parts = [
+                levels[..., c] * np.float32(target["scale"][c]) + np.float32(target["offset"][c])
+                for c in range(count)
+            ]
+        else:
+            found = host.embed(np.stack(x), output=Output(kind)).reshape(*size, count)
+            parts = [found[..., c] for c in range(count)]
+    for (plane, stride), shape, part in zip(planes, shapes, parts, strict=False):
+        cells(plane, i * stride, shape, dtype)[...] = part
+
+
+class FakeCuda(types.ModuleType):
+    """The native module's names. Its Embedder follows the addresses that it is given, and marks
+    what is there by the core with plain numpy around it."""
 
     def __init__(self) -> None:
         super().__init__("birthmark._cuda")
@@ -159,28 +215,11 @@ class FakeCuda(types.ModuleType):
             def __init__(own, mark: bytes) -> None:
                 own.host = Embedder(Mark(mark))
 
-            def launch(own, **job: Any) -> None:
-                self.launches.append(job)
-                height, width, count = job["height"], job["width"], job["pictures"]
-                for i in range(count):
-                    starts = [plane + i * job["picture_stride"] for plane in job["planes"]]
-                    if job["format"] is FakeFormat.RGB8:
-                        strides = (job["row_stride"], 3, 1)
-                        x = memory(starts[0], (height, width, 3), strides, np.uint8)
-                    else:
-                        half = job["format"] is FakeFormat.PLANAR_HALF
-                        dtype, item = (np.float16, 2) if half else (np.float32, 4)
-                        strides = (job["row_stride"], item)
-                        planes = [memory(s, (height, width), strides, dtype) for s in starts]
-                        x = np.stack(planes).astype(np.float32)
-                    out = memory(
-                        job["out"] + i * job["out_picture_stride"],
-                        (height, width, 3),
-                        (job["out_row_stride"], 3, 1),
-                        np.uint8,
-                    )
+            def launch(own, layout: dict[str, Any], device: int, stream: int) -> None:
+                self.launches.append({**layout, "device": device, "stream": stream})
+                for i in range(layout["pictures"]):
                     try:
-                        out[...] = own.host.embed(x)
+                        publish(own.host, layout["source"], layout["target"], i)
                     except InvalidArray:
                         self.finite = False
 
@@ -225,18 +264,16 @@ class ByInterface:
         self.array = array
 
 
-class ByDlpack:
+class ByDlpack(Tensor):
     """An array as torch shows it."""
 
-    def __init__(self, array: Array, kind: int = 2) -> None:
-        self.array, self.kind, self.streams = array, kind, list[object]()
+    def __init__(self, array: Array, code: int | None = None, device: int = 2) -> None:
+        super().__init__(array, code, device)
+        self.streams = list[object]()
 
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return self.kind, 0
-
-    def __dlpack__(self, stream: int | None = None) -> Any:
+    def __dlpack__(self, stream: int | None = None) -> object:
         self.streams.append(stream)
-        return self.array.__dlpack__()
+        return super().__dlpack__()
 
 
 SHOWN: list[Callable[[Array], Any]] = [ByInterface, ByDlpack]
@@ -249,60 +286,57 @@ def card(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     return fake
 
 
-def as_float32(picture: Array) -> Array:
-    return picture if picture.dtype == np.uint8 else picture.astype(np.float32)
+def draw_values(element: str, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Values of an element; bfloat16's as bits."""
+    if element == "uint8":
+        return rng.integers(0, 256, shape, np.uint8)
+    if element == "int8":
+        return rng.integers(-128, 128, shape, np.int8)
+    real = (1.4 * rng.random(shape) - 0.2).astype(np.float32)
+    return bfloat16(real) if element == "bfloat16" else real.astype(element)
 
 
-def draw_batch(dtype: str, shape: tuple[int, int, int], rng: np.random.Generator) -> Array:
-    count, height, width = shape
-    pictures = [draw_picture("noise", height, width, rng, dtype == "uint8") for _ in range(count)]
-    return np.stack(pictures).astype(dtype)
-
-
-@given(
-    dtype=st.sampled_from(["float32", "float16", "uint8"]),
-    shape=st.tuples(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12)),
-    pads=st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)),
-    upwards=st.booleans(),
-    as_one=st.booleans(),
-    shown=st.tuples(st.sampled_from(SHOWN), st.sampled_from(SHOWN)),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_any_layout_is_read_and_written_as_it_lies(
-    dtype: str,
-    shape: tuple[int, int, int],
-    pads: tuple[int, int, int, int],
-    upwards: bool,
-    as_one: bool,
-    shown: tuple[Callable[[Array], Any], Callable[[Array], Any]],
-    seed: int,
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1))
+def test_any_format_and_layout_is_read_and_written_as_it_lies(
+    data: st.DataObject, seed: int
 ) -> None:
+    rng = np.random.default_rng(seed)
+    element = data.draw(st.sampled_from(INPUT_ELEMENTS))
+    count, height, width = (data.draw(st.integers(1, most)) for most in (3, 12, 12))
+    channels = data.draw(st.sampled_from([1, 3, 4]))
+    layout: Any = data.draw(st.sampled_from(["chw", "hwc"]))
+    quantised = element == "int8" or (element == "uint8" and data.draw(st.booleans()))
+    how = Input(
+        layout=layout,
+        order=data.draw(st.sampled_from(["rgb", "bgr"])),
+        range=data.draw(st.sampled_from(["unit", "signed", "byte"])),
+        quantisation=(0.0125, -3) if quantised else None,
+    )
+    sides = (channels, height, width) if layout == "chw" else (height, width, channels)
+    shape = sides if count == 1 and data.draw(st.booleans()) else (count, *sides)
+    step = st.sampled_from([-2, -1, 1, 1, 2])
+    steps = data.draw(st.tuples(*[step] * len(shape)))
+    x = strided(draw_values(element, shape, rng), steps)
+    output = data.draw(st.sampled_from(OUTPUTS))
+    given_x = Tensor(x, BFLOAT) if element == "bfloat16" else x
+    expected = planes_of(Embedder(MARK).embed(given_x, input=how, output=output))
+    out_steps = data.draw(st.tuples(*[step] * 4))
+    targets = [strided(np.zeros_like(plane), out_steps) for plane in expected]
+    untouched = [np.array(target.base) for target in targets]
     fake = FakeCuda()
+    for array in (x, *targets):
+        fake.upload(array)
+    show = data.draw(st.sampled_from(SHOWN))
+    outs = tuple(data.draw(st.sampled_from(SHOWN))(target) for target in targets)
+    out = outs if len(outs) > 1 else outs[0]
+    source = ByDlpack(x, code=BFLOAT) if element == "bfloat16" else show(x)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "birthmark._cuda", fake)
-        count, height, width = shape
-        batch = draw_batch(dtype, shape, np.random.default_rng(seed))
-        planar = dtype != "uint8"
-        row_axis, column_axis = (2, 3) if planar else (1, 2)
-        holder_shape = list(batch.shape)
-        holder_shape[row_axis] += pads[0]
-        holder_shape[column_axis] += pads[1]
-        x = np.zeros(holder_shape, dtype)
-        x = x[:, :, :height, :width] if planar else x[:, :height, :width]
-        x[...] = batch
-        holder = np.full((count, height + pads[2], width + pads[3], 3), 77, np.uint8)
-        out = holder[:, :height, :width]
-        if upwards:
-            x = x[:, :, ::-1] if planar else x[:, ::-1]
-        fake.upload(x), fake.upload(out)
-        expected = np.stack([Embedder(MARK).embed(as_float32(p)) for p in x])
-        rest = holder.copy()
-        rest[:, :height, :width] = expected
-        if count == 1 and as_one:
-            x, out = x[0], out[0]
-        target = shown[1](out)
-        assert cuda.CudaEmbedder(MARK).embed(shown[0](x), target) is target
-        assert np.array_equal(holder, rest)
+        assert cuda.CudaEmbedder(MARK).embed(source, out, input=how, output=output) is out
+    for target, plane, before in zip(targets, expected, untouched, strict=True):
+        assert np.array_equal(target, plane), (element, how, output)
+        target[...] = 0
+        assert np.array_equal(target.base, before)
 
 
 @pytest.mark.parametrize("shown", SHOWN)
@@ -341,24 +375,22 @@ BAD_PICTURES: dict[str, Any] = {
     "a number": 3,
     "a list": [[1.0]],
     "numpy": PLANES,
-    "numpy by dlpack": ByDlpack(PLANES, kind=1),
-    "pinned": ByDlpack(PLANES, kind=3),
+    "numpy by dlpack": ByDlpack(PLANES, device=1),
+    "pinned": ByDlpack(PLANES, device=3),
     "float64": ByInterface(PLANES.astype("f8")),
     "float64 by dlpack": ByDlpack(PLANES.astype("f8")),
-    "int8": ByInterface(PIXELS.astype("i1")),
+    "int8 of no scale": ByInterface(PIXELS.astype("i1")),
     "other byte order": ByInterface(PLANES.astype(">f2")),
     "masked": ByInterface(PLANES, mask=ByInterface(PLANES)),
-    "2 axes": ByInterface(PLANES[0]),
+    "1 axis": ByInterface(PLANES[0, 0]),
     "5 axes": ByInterface(PLANES[None, None]),
     "empty batch": ByInterface(np.zeros((0, 3, 20, 30), np.float16)),
     "no rows": ByInterface(np.zeros((3, 0, 30), np.float16)),
     "no columns": ByDlpack(np.zeros((20, 0, 3), np.uint8)),
-    "4 planes": ByInterface(np.zeros((4, 20, 30), np.float16)),
-    "1 channel": ByInterface(PIXELS[..., :1]),
+    "5 planes": ByInterface(np.zeros((5, 20, 30), np.float16)),
+    "2 channels": ByInterface(PIXELS[..., :2]),
+    "uint16": ByInterface(PIXELS.astype(np.uint16)),
     "float16 pixels": ByInterface(PIXELS.astype(np.float16)),
-    "every second column": ByInterface(PLANES[:, :, ::2]),
-    "mirrored": ByInterface(PIXELS[:, ::-1]),
-    "BGR view": ByInterface(PIXELS[..., ::-1]),
     "odd address": ByInterface(PLANES, data=(PLANES.ctypes.data + 1, False)),
     "odd stride": ByInterface(PLANES, strides=(1201, 60, 2)),
     "no shape": types.SimpleNamespace(__cuda_array_interface__={"data": (0, False)}),
@@ -383,7 +415,7 @@ def test_bad_picture_is_refused(card: FakeCuda, name: str) -> None:
 
 def test_good_picture_among_the_bad(card: FakeCuda) -> None:
     out = card.upload(np.zeros((20, 30, 3), np.uint8))
-    for picture in (PLANES, PIXELS, PLANES[None]):
+    for picture in (PLANES, PIXELS, PLANES[None], PIXELS[:, ::-1], PLANES[:1], PLANES[0]):
         cuda.CudaEmbedder(MARK).embed(ByInterface(card.upload(picture)), ByInterface(out))
 
 
@@ -395,7 +427,6 @@ BAD_OUTS: dict[str, Any] = {
     "a row too many": ByInterface(np.zeros((21, 30, 3), np.uint8)),
     "a batch of two": ByInterface(np.zeros((2, 20, 30, 3), np.uint8)),
     "read-only": ByInterface(PIXELS, data=(PIXELS.ctypes.data, True)),
-    "mirrored": ByInterface(PIXELS[:, ::-1]),
     "one row for all": ByInterface(np.broadcast_to(PIXELS[:1], PIXELS.shape)),
     "rows that overlap": ByInterface(PIXELS, strides=(60, 3, 1)),
 }
@@ -438,16 +469,30 @@ def test_bad_marks_are_refused(card: FakeCuda, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not card_is_here(), reason="needs a card")
-@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
-def test_a_card_publishes_the_same_bytes(dtype: str, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("output", OUTPUTS, ids=str)
+def test_a_card_publishes_the_same_bytes(output: Output, rng: np.random.Generator) -> None:
     torch = pytest.importorskip("torch")
     embedder = cuda.CudaEmbedder(MARK)
-    for shape in [(1, 1, 1), (2, 37, 67), (1, 130, 700), (3, 300, 337), (1, 1080, 1920)]:
-        batch = draw_batch(dtype, shape, rng)
-        expected = np.stack([Embedder(MARK).embed(as_float32(p)) for p in batch])
-        out = torch.empty(expected.shape, dtype=torch.uint8, device="cuda")
-        embedder.embed(torch.from_numpy(batch).cuda(), out)
-        assert np.array_equal(out.cpu().numpy(), expected)
+    inputs = [
+        (draw_values("float16", (2, 3, 37, 67), rng), Input()),
+        (draw_values("float32", (1, 4, 130, 700), rng), Input(range="signed")),
+        (draw_values("uint8", (3, 300, 337, 3), rng), Input()),
+        (draw_values("int8", (1, 1, 11, 9), rng), Input(quantisation=(1 / 255, -128))),
+        (draw_values("float16", (1, 1080, 1920, 4), rng), Input("hwc", "bgr")),
+    ]
+    for x, how in inputs:
+        expected = planes_of(Embedder(MARK).embed(x, input=how, output=output))
+        outs = tuple(torch.from_numpy(np.zeros_like(plane)).cuda() for plane in expected)
+        out = outs if len(outs) > 1 else outs[0]
+        embedder.embed(torch.from_numpy(x).cuda(), out, input=how, output=output)
+        for found, plane in zip(outs, expected, strict=True):
+            assert np.array_equal(found.cpu().numpy(), plane)
+
+
+@pytest.mark.skipif(not card_is_here(), reason="needs a card")
+def test_a_card_refuses() -> None:
+    torch = pytest.importorskip("torch")
+    embedder = cuda.CudaEmbedder(MARK)
     bad = torch.full((3, 9, 9), float("nan"), device="cuda")
     with pytest.raises(InvalidArray):
         embedder.embed(bad, torch.empty((9, 9, 3), dtype=torch.uint8, device="cuda"))

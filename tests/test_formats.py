@@ -337,6 +337,18 @@ def test_threads_change_nothing(threads: int, output: Output, eval_photos: list[
             same(ours, theirs, one.kernel)
 
 
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_statistics_of_stripes_add_up(threads: int, eval_photos: list[Bytes]) -> None:
+    photo = eval_photos[1][:203, :333]
+    for kernel in KERNELS:
+        whole = _core.statistics(photo, kernel)
+        assert np.array_equal(_core.statistics(photo, kernel, threads), whole)
+    planes = np.zeros((3, 203, 20), np.float32)
+    planes[1, 150, 7] = np.inf
+    with pytest.raises(InvalidArray, match="not finite"):
+        _core.statistics(planes, threads=threads)
+
+
 # --- Tensors of other libraries ------------------------------------------------------------------
 
 
@@ -369,6 +381,16 @@ def test_torch_tensors() -> None:
     same(out.numpy(), one.embed(x.numpy()), "out")
     with pytest.raises(InvalidArray, match="cannot be read"):
         one.embed(x.requires_grad_())
+
+
+def test_jax_arrays() -> None:
+    jax = pytest.importorskip("jax")
+    one = Embedder(Mark(_core.write_mark(bytes(16), photo_gains())))
+    x = np.random.default_rng(3).random((3, 33, 47), np.float32)
+    for dtype in ("float32", "float16", "bfloat16"):
+        given = jax.numpy.asarray(x).astype(dtype)
+        widened_x = np.asarray(given.astype("float32"))
+        same(one.embed(given), one.embed(widened_x), dtype)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from birthmark import Embedder, Input, Output
+from birthmark import Embedder, Input, Output, _core
 from birthmark.errors import InvalidArray, InvalidFormat
 from test_formats import MEAN, Array, embedders
 from vectors.cases import photo_gains
@@ -63,6 +63,8 @@ def test_int8_without_quantisation_is_refused() -> None:
 def test_absurd_threads_are_refused(threads: int) -> None:
     with pytest.raises(InvalidArray, match="threads"):
         Embedder(None).embed(np.zeros((8, 8, 3), np.uint8), threads=threads)
+    with pytest.raises(InvalidArray, match="threads"):
+        _core.statistics(np.zeros((8, 8, 3), np.uint8), threads=threads)
 
 
 def test_alpha_that_is_not_finite_is_refused_only_where_it_is_published() -> None:

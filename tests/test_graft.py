@@ -209,6 +209,22 @@ def test_a_half_precision_output_is_widened(
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
+def test_a_model_of_float16(
+    runner: str, models_folder: Path, eval_photos: list[npt.NDArray[np.uint8]]
+) -> None:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    half = convert_float_to_float16(onnx.load(models_folder / "espcn_x2.onnx"))
+    assert half.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT16
+    data = half.SerializeToString()
+    x = as_planes(half_size(eval_photos)[2][:64, :96]).astype(np.float16)
+    (plain,) = run(open_model(data), x)
+    (published,) = run(open_model(graft(data, MARK), runner), x)
+    assert plain.dtype == np.float16
+    np.testing.assert_array_equal(published[0], Embedder(MARK).embed(plain))
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
 def test_a_quantised_model(
     runner: str,
     tmp_path: Path,

@@ -203,7 +203,18 @@ View ViewOfTensor(const py::object& object, const std::string& what) {
   return view;
 }
 
+std::optional<Element> ElementNamed(const std::string& name) {
+  if (name == "float32") return Element::kFloat32;
+  if (name == "float16") return Element::kFloat16;
+  if (name == "bfloat16") return Element::kBfloat16;
+  if (name == "uint8") return Element::kUint8;
+  if (name == "uint16") return Element::kUint10;
+  if (name == "int8") return Element::kInt8;
+  return std::nullopt;
+}
+
 View ViewOf(const py::object& object, const std::string& what) {
+  if (py::isinstance<View>(object)) return object.cast<View>();
   if (py::isinstance<py::array>(object)) {
     return ViewOfArray(py::reinterpret_borrow<py::array>(object), what);
   }
@@ -392,6 +403,12 @@ struct Output {
   py::object result;  // what the call returns
   std::vector<View> views;
   std::vector<py::ssize_t> strides;  // from picture to picture
+
+  py::ssize_t StrideOfPlane(Colours colours, int plane) const {
+    return strides[colours == Colours::kYuv
+                       ? std::min(static_cast<std::size_t>(plane), strides.size() - 1)
+                       : 0];
+  }
 };
 
 // New arrays in one piece of memory, one picture behind the other.
@@ -508,6 +525,17 @@ void Share(py::ssize_t count, int threads, const Work& work) {
   for (std::thread& helper : helpers) helper.join();
 }
 
+void CheckThreads(int threads) {
+  if (threads < 1 || threads > 1024) {
+    Raise("InvalidArray", "threads must be 1 to 1024, not " + std::to_string(threads));
+  }
+}
+
+// So many stripes as there are threads, none of them so thin that its halo is most of its work.
+int StripesFor(py::ssize_t threads, int rows) {
+  return static_cast<int>(std::clamp<py::ssize_t>(threads, 1, std::max(rows / 32, 1)));
+}
+
 // The rows of a window in `stripes` parts; all but the last hold an even number.
 Window Stripe(const Window& window, int index, int stripes) {
   const std::int64_t pairs = (window.last_row - window.first_row + 1) / 2;
@@ -546,9 +574,7 @@ py::object Embed(Embedder& embedder, const py::object& x, const py::object& give
                  const std::optional<Limits>& limits, const std::optional<InputFormat>& input,
                  const std::optional<OutputFormat>& output_format) {
   const OutputFormat& format = output_format ? *output_format : kPlainOutput;
-  if (threads < 1 || threads > 1024) {
-    Raise("InvalidArray", "threads must be 1 to 1024, not " + std::to_string(threads));
-  }
+  CheckThreads(threads);
   const View view = ViewOf(x, "a picture");
   const Pictures pictures = PicturesOf(view, input ? *input : kPlainInput);
   const Source& source = pictures.source;
@@ -565,9 +591,8 @@ py::object Embed(Embedder& embedder, const py::object& x, const py::object& give
   const Target target = TargetOf(format, output.views);
   RaiseUnlessOk(birthmark::CheckJob({source, target, window, nullptr}));
 
-  const int rows = window.last_row - window.first_row;
-  const int stripes = static_cast<int>(std::clamp<py::ssize_t>(
-      (threads + pictures.count - 1) / pictures.count, 1, std::max(rows / 32, 1)));
+  const int stripes = StripesFor((threads + pictures.count - 1) / pictures.count,
+                                 window.last_row - window.first_row);
   std::atomic<Status> status = Status::kOk;
   const auto work = [&](py::ssize_t i) {
     const py::ssize_t picture = i / stripes;
@@ -578,11 +603,9 @@ py::object Embed(Embedder& embedder, const py::object& x, const py::object& give
     }
     Target to = Below(target, stripe.first_row - window.first_row);
     for (int p = 0; p < kChannels; ++p) {
-      const std::size_t array =
-          format.colours == Colours::kYuv
-              ? std::min(static_cast<std::size_t>(p), output.strides.size() - 1)
-              : 0;
-      if (to.plane[p].data != nullptr) to.plane[p].data += picture * output.strides[array];
+      if (to.plane[p].data != nullptr) {
+        to.plane[p].data += picture * output.StrideOfPlane(format.colours, p);
+      }
     }
     const Status found = embedder.Embed(one, to, stripe);
     if (found != Status::kOk) status = found;
@@ -597,6 +620,52 @@ py::object Embed(Embedder& embedder, const py::object& x, const py::object& give
   }
   RaiseUnlessOk(status);
   return output.result;
+}
+
+py::tuple NumbersOf(std::uintptr_t address, std::ptrdiff_t row_stride,
+                    std::ptrdiff_t column_stride) {
+  return py::make_tuple(address, row_stride, column_stride);
+}
+
+// Checks what another device is to do, and says it as plain numbers. The elements and colours are
+// those of embed/job.h.
+py::dict LayOut(const py::object& x, const py::object& out, const std::optional<InputFormat>& input,
+                const std::optional<OutputFormat>& output_format) {
+  const OutputFormat& format = output_format ? *output_format : kPlainOutput;
+  const View view = ViewOf(x, "a picture");
+  const Pictures pictures = PicturesOf(view, input ? *input : kPlainInput);
+  const Source& source = pictures.source;
+  const Output output = GivenOutput(out, ShapesOf(format, source.height, source.width),
+                                    format.element, pictures.count, view);
+  const Target target = TargetOf(format, output.views);
+  const Window whole = {0, source.height, 0, source.width};
+  RaiseUnlessOk(birthmark::CheckJob({source, target, whole, nullptr}));
+
+  py::list source_planes, target_planes, target_strides;
+  for (int p = 0; p < kChannels; ++p) {
+    const auto& from = source.channel[p];
+    const auto& to = target.plane[p];
+    source_planes.append(NumbersOf(reinterpret_cast<std::uintptr_t>(from.data), from.row_stride,
+                                   from.column_stride));
+    target_planes.append(
+        NumbersOf(reinterpret_cast<std::uintptr_t>(to.data), to.row_stride, to.column_stride));
+    target_strides.append(output.StrideOfPlane(format.colours, p));
+  }
+  using py::operator""_a;
+  return py::dict(
+      "pictures"_a = pictures.count,
+      "source"_a =
+          py::dict("planes"_a = source_planes, "picture_stride"_a = pictures.stride,
+                   "element"_a = static_cast<int>(source.element), "quantum"_a = source.quantum,
+                   "zero_point"_a = source.zero_point, "scale"_a = std::to_array(source.scale),
+                   "offset"_a = std::to_array(source.offset), "width"_a = source.width,
+                   "height"_a = source.height),
+      "target"_a = py::dict("planes"_a = target_planes, "picture_strides"_a = target_strides,
+                            "colours"_a = static_cast<int>(target.colours),
+                            "element"_a = static_cast<int>(target.element),
+                            "scale"_a = std::to_array(target.scale),
+                            "offset"_a = std::to_array(target.offset), "bt709"_a = format.bt709,
+                            "limited"_a = format.limited));
 }
 
 // One picture, for the statistics and the fields of it.
@@ -616,16 +685,28 @@ OnePicture PictureOf(const py::object& x) {
 }
 
 py::array_t<std::int64_t> Statistics(const py::object& picture,
-                                     const std::optional<std::string>& kernel) {
+                                     const std::optional<std::string>& kernel, int threads) {
+  CheckThreads(threads);
   const OnePicture one = PictureOf(picture);
   Embedder measure(std::nullopt, CheckedIsa(kernel));
   py::array_t<std::int64_t> sums({kTones, kStatistics});
   std::int64_t* const data = sums.mutable_data();
   std::memset(data, 0, sizeof(std::int64_t) * kTones * kStatistics);
-  Status status = Status::kOk;
+  const int stripes = StripesFor(threads, one.source.height);
+  std::atomic<Status> status = Status::kOk;
+  std::mutex adding;
+  const auto work = [&](py::ssize_t i) {
+    const Window whole = {0, one.source.height, 0, one.source.width};
+    const Window stripe = Stripe(whole, static_cast<int>(i), stripes);
+    std::int64_t own[kTones * kStatistics] = {};
+    const Status found = measure.AddStatistics(one.source, stripe.first_row, stripe.last_row, own);
+    if (found != Status::kOk) status = found;
+    const std::lock_guard<std::mutex> lock(adding);
+    for (int s = 0; s < kTones * kStatistics; ++s) data[s] += own[s];
+  };
   {
     py::gil_scoped_release release;
-    status = measure.AddStatistics(one.source, data);
+    Share(stripes, threads, work);
   }
   RaiseUnlessOk(status);
   return sums;
@@ -847,6 +928,28 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly(
           "kernel", [](const Embedder& e) { return std::string(birthmark::IsaName(e.isa())); });
 
+  py::class_<View>(m, "View").def(
+      py::init([](std::uintptr_t address, const std::vector<py::ssize_t>& shape,
+                  const std::vector<py::ssize_t>& strides, const std::string& dtype,
+                  bool writeable) {
+        const std::optional<Element> element = ElementNamed(dtype);
+        if (!element) RaiseElement("an array", dtype);
+        if (shape.size() != strides.size()) {
+          Raise("InvalidArray", "an array has as many strides as axes");
+        }
+        return View{reinterpret_cast<std::uint8_t*>(address),
+                    *element,
+                    shape,
+                    strides,
+                    writeable,
+                    py::none()};
+      }),
+      py::kw_only(), py::arg("address"), py::arg("shape"), py::arg("strides"), py::arg("dtype"),
+      py::arg("writeable"));
+  m.def("lay_out", &LayOut, py::arg("x"), py::arg("out"), py::arg("input") = std::nullopt,
+        py::arg("output") = std::nullopt,
+        "What another device is asked to do, checked, as plain numbers. Nothing is read.");
+
   py::class_<Stream>(m, "RowStream")
       .def(py::init<const Embedder&, py::ssize_t, const std::optional<InputFormat>&,
                     const std::optional<OutputFormat>&>(),
@@ -856,6 +959,7 @@ PYBIND11_MODULE(_core, m) {
       .def("finish", &Stream::Finish);
 
   m.def("statistics", &Statistics, py::arg("picture"), py::arg("kernel") = std::nullopt,
+        py::arg("threads") = 1,
         "int64 [tones, orbits + 1]: sums over the picture (contract, step 19).");
   m.def("fields", &Fields, py::arg("picture"), py::arg("kernel") = std::nullopt,
         "(texture int16 [h, w], tone uint8 [h, w], orbit sums int16 [orbits, h, w], blueness, redness "

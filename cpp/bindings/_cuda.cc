@@ -1,10 +1,11 @@
-// The Python module of the CUDA kernel: plain numbers in, errors out. birthmark/cuda.py checks the
-// arrays that they come from. Loading it needs no driver.
+// The Python module of the CUDA kernel: plain numbers in, errors out. The arrays that they come
+// from are checked before, by birthmark/cuda.py and _core. Loading it needs no driver.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <array>
 #include <string>
+#include <tuple>
 
 #include "contract/mark_file.h"
 #include "cuda/launch.h"
@@ -13,10 +14,12 @@ namespace py = pybind11;
 
 namespace {
 
+using birthmark::kChannels;
 using birthmark::MarkFile;
 using birthmark::MarkFileStatus;
+using birthmark::Source;
+using birthmark::Target;
 using birthmark::cuda::Failure;
-using birthmark::cuda::Format;
 using birthmark::cuda::Job;
 
 [[noreturn]] void Raise(const char* error, const std::string& message) {
@@ -55,25 +58,15 @@ class Embedder {
   Embedder(const Embedder&) = delete;
   Embedder& operator=(const Embedder&) = delete;
 
-  // All strides are in bytes.
-  void Launch(Format format, const std::array<std::uintptr_t, 3>& planes, std::ptrdiff_t row_stride,
-              std::ptrdiff_t picture_stride, std::uintptr_t out, std::ptrdiff_t out_row_stride,
-              std::ptrdiff_t out_picture_stride, std::int64_t pictures, int height, int width,
-              int device, std::uintptr_t stream) {
+  // What _core.lay_out says of the arrays, and where to do it.
+  void Launch(const py::dict& layout, int device, std::uintptr_t stream) {
     Job job = {};
-    for (std::size_t c = 0; c < 3; ++c) {
-      job.planes[c] = reinterpret_cast<const unsigned char*>(planes[c]);
-    }
-    job.row_stride = row_stride;
-    job.picture_stride = picture_stride;
-    job.out = reinterpret_cast<unsigned char*>(out);
-    job.out_row_stride = out_row_stride;
-    job.out_picture_stride = out_picture_stride;
-    job.width = width;
-    job.height = height;
+    ReadSource(layout["source"], job);
+    ReadTarget(layout["target"], job);
     job.not_finite = not_finite_;
     birthmark::cuda::SetGains(mark_.gains, job);
-    Check(birthmark::cuda::Launch(format, pictures, device, stream, job));
+    const auto pictures = layout["pictures"].cast<std::int64_t>();
+    Check(birthmark::cuda::Launch(pictures, device, stream, job));
   }
 
   // Waits for the stream; false when a value was not finite since the last time.
@@ -90,6 +83,45 @@ class Embedder {
   }
 
  private:
+  using Plane = std::tuple<std::uintptr_t, std::ptrdiff_t, std::ptrdiff_t>;
+  using Numbers = std::array<float, kChannels>;
+
+  static void ReadSource(const py::dict& said, Job& job) {
+    Source& source = job.source;
+    const auto planes = said["planes"].cast<std::array<Plane, kChannels>>();
+    const auto scale = said["scale"].cast<Numbers>(), offset = said["offset"].cast<Numbers>();
+    for (std::size_t c = 0; c < kChannels; ++c) {
+      const auto [address, row, column] = planes[c];
+      source.channel[c] = {reinterpret_cast<const std::uint8_t*>(address), row, column};
+      source.scale[c] = scale[c];
+      source.offset[c] = offset[c];
+    }
+    source.element = static_cast<birthmark::Element>(said["element"].cast<int>());
+    source.quantum = said["quantum"].cast<float>();
+    source.zero_point = said["zero_point"].cast<int>();
+    source.width = said["width"].cast<int>();
+    source.height = said["height"].cast<int>();
+    job.picture_stride = said["picture_stride"].cast<std::ptrdiff_t>();
+  }
+
+  static void ReadTarget(const py::dict& said, Job& job) {
+    Target& target = job.target;
+    const auto planes = said["planes"].cast<std::array<Plane, kChannels>>();
+    const auto scale = said["scale"].cast<Numbers>(), offset = said["offset"].cast<Numbers>();
+    const auto apart = said["picture_strides"].cast<std::array<std::ptrdiff_t, kChannels>>();
+    for (std::size_t p = 0; p < kChannels; ++p) {
+      const auto [address, row, column] = planes[p];
+      target.plane[p] = {reinterpret_cast<std::uint8_t*>(address), row, column};
+      target.scale[p] = scale[p];
+      target.offset[p] = offset[p];
+      job.out_picture_stride[p] = apart[p];
+    }
+    target.colours = static_cast<birthmark::Colours>(said["colours"].cast<int>());
+    target.element = static_cast<birthmark::Element>(said["element"].cast<int>());
+    target.yuv =
+        birthmark::kYuvWeights[said["bt709"].cast<bool>() ? 1 : 0][said["limited"].cast<bool>()];
+  }
+
   MarkFile mark_;
   int* not_finite_ = nullptr;
 };
@@ -109,15 +141,8 @@ PYBIND11_MODULE(_cuda, m) {
       py::arg("device"), py::arg("before"), py::arg("stream"),
       "Let `stream` wait for what is on `before` now. Raises CudaFailed.");
 
-  py::enum_<Format>(m, "Format")
-      .value("PLANAR_FLOAT", Format::kPlanarFloat)
-      .value("PLANAR_HALF", Format::kPlanarHalf)
-      .value("RGB8", Format::kRgb8);
   py::class_<Embedder>(m, "Embedder")
       .def(py::init<const std::string&>(), py::arg("mark"))
-      .def("launch", &Embedder::Launch, py::kw_only(), py::arg("format"), py::arg("planes"),
-           py::arg("row_stride"), py::arg("picture_stride"), py::arg("out"),
-           py::arg("out_row_stride"), py::arg("out_picture_stride"), py::arg("pictures"),
-           py::arg("height"), py::arg("width"), py::arg("device"), py::arg("stream"))
+      .def("launch", &Embedder::Launch, py::arg("layout"), py::arg("device"), py::arg("stream"))
       .def("finish", &Embedder::Finish, py::arg("device"), py::arg("stream"));
 }

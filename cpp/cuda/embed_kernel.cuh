@@ -29,7 +29,7 @@
 //   sums of the orbits; about 200 reading and converting twice; 80 the quotients.
 //   Occupancy: 45 584 bytes of shared memory for a block of 96 threads, so 4 blocks on a
 //   multiprocessor of an H100, 3 on an A100, 2 on sm_86, sm_89 and sm_120, 1 on sm_75. ptxas of
-//   CUDA 13.0 uses 104 to 138 registers a thread on every card and format, and spills none.
+//   CUDA 13.0 uses 109 to 147 registers a thread on every card and format, and spills none.
 //   Blocks of 64 threads would lose 19 % of their columns to the halo; 96 lose 12.5 % and are
 //   the most that 48 kB hold.
 #ifndef BIRTHMARK_CUDA_EMBED_KERNEL_CUH_
@@ -254,7 +254,7 @@ __shared__ uint2 activity_row[kThreads + 2 * kActivityBeside];
 __shared__ uint2 pair_rows[kRadius + 1][kThreads + 2 * kEchoBeside];
 __shared__ int4 gains[kTones][kGainColumns / 4];
 
-template <class Source, class Sink>
+template <class Reader, class Writer>
 __global__ void __launch_bounds__(kThreads) EmbedKernel(const __grid_constant__ Job job) {
   const int thread = static_cast<int>(threadIdx.x);
   const int block = static_cast<int>(blockIdx.x);
@@ -263,17 +263,15 @@ __global__ void __launch_bounds__(kThreads) EmbedKernel(const __grid_constant__ 
   const int picture = block / job.strips / job.stripes;
   const int x = strip * kStripColumns - kStripHalo + kQuad * thread;
   const int first = stripe * job.stripe_rows;
-  const int last = min(first + job.stripe_rows, job.height);
-  const bool publishes =
-      thread >= kStripHalo / kQuad && thread < kThreads - kStripHalo / kQuad && x < job.width;
-  const bool is_inside = x >= 0 && x <= job.width - kQuad;
+  const int last = min(first + job.stripe_rows, job.source.height);
+  const bool publishes = thread >= kStripHalo / kQuad && thread < kThreads - kStripHalo / kQuad &&
+                         x < job.source.width;
+  const bool is_inside = x >= 0 && x <= job.source.width - kQuad;
   const bool whole_reads = job.whole_reads && is_inside;
   const bool whole_writes = job.whole_writes && is_inside;
-  unsigned char* const out = job.out + picture * job.out_picture_stride;
+  Writer writer;
   const auto fetch = [&](int y) {
-    const std::ptrdiff_t row =
-        picture * job.picture_stride + Clamp(y, 0, job.height - 1) * job.row_stride;
-    return whole_reads ? Source::Fetch(job, row, x) : Source::FetchSingly(job, row, x);
+    return Reader::Fetch(job, {picture, Clamp(y, 0, job.source.height - 1), x}, whole_reads);
   };
 
   // Nothing lies beside a strip or above a stripe: zeros there keep all sums in their bounds. They
@@ -303,17 +301,17 @@ __global__ void __launch_bounds__(kThreads) EmbedKernel(const __grid_constant__ 
   Quad rough_box, rough_boxes;
   float finite = 0.0f;
   int normalised_slot = 0, tone_slot = 0, roughness_slot = 0;
-  typename Source::Raw next = fetch(first - kHalo);
+  typename Reader::Raw next = fetch(first - kHalo);
   unsigned step = 0;
   for (int front = first - kHalo; front < last + kHalo; ++front, ++step) {
-    const typename Source::Raw raw = next;
+    const typename Reader::Raw raw = next;
     next = fetch(front + 1);
     const int finished = front - kHalo;
     // Read twice rather than kept: what the rows of the halo hold does not fit beside the rings.
-    const typename Source::Raw again = fetch(max(finished, first));
+    const typename Reader::Raw again = fetch(max(finished, first));
 
     // Luma, and K9 down the column.
-    const Pixels pixels = Source::Convert(raw, finite);
+    const Pixels pixels = Reader::Convert(job, raw, finite);
     Quad luma;
 #pragma unroll
     for (int i = 0; i < kWords; ++i) {
@@ -398,15 +396,9 @@ __global__ void __launch_bounds__(kThreads) EmbedKernel(const __grid_constant__ 
     // The residual on the row's pixels.
     if (publishes) {
       float ignored = 0.0f;
-      Pixels values = Source::Convert(again, ignored);
+      Pixels values = Reader::Convert(job, again, ignored);
       AddMark(pair_rows, kEchoBeside + thread, finished_tones, finished_roughness, gains, values);
-      const auto bytes = Sink::Publish(values);
-      unsigned char* const row = out + finished * job.out_row_stride;
-      if (whole_writes) {
-        Sink::Store(row, x, bytes);
-      } else {
-        Sink::StoreSingly(row, x, job.width, bytes);
-      }
+      writer.Store(job, {picture, finished, x}, whole_writes, values, finite);
     }
   }
   if (finite != 0.0f) *job.not_finite = 1;

@@ -33,19 +33,19 @@ class OnDevice {
 
 cudaStream_t StreamOf(std::uintptr_t stream) { return reinterpret_cast<cudaStream_t>(stream); }
 
-template <class Source>
-cudaError_t LaunchFormat(Format format, std::int64_t pictures, int device, cudaStream_t stream,
-                         Job& job) {
+template <class Reader, class Writer>
+cudaError_t LaunchKernel(std::int64_t pictures, int device, cudaStream_t stream, Job& job) {
   int processors = 0, blocks_each = 0;
   cudaError_t error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
   if (error != cudaSuccess) return error;
-  error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks_each, EmbedKernel<Source, Rgb8>,
+  error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks_each, EmbedKernel<Reader, Writer>,
                                                         kThreads, 0);
   if (error != cudaSuccess) return error;
   const std::int64_t slots = std::int64_t{processors} * (blocks_each < 1 ? 1 : blocks_each);
-  const std::int64_t blocks = CutIntoBlocks(format, pictures, slots, job);
+  const std::int64_t blocks = CutIntoBlocks(pictures, slots, job);
   if (blocks > INT_MAX) return cudaErrorInvalidConfiguration;
-  EmbedKernel<Source, Rgb8><<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(job);
+  Prepare<Reader, Writer>(job);
+  EmbedKernel<Reader, Writer><<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(job);
   return cudaGetLastError();
 }
 
@@ -57,7 +57,7 @@ Failure CountDevices(int& devices) {
   if (error != cudaSuccess) return Describe(error);
   if (devices == 0) return "there is no card";
   cudaFuncAttributes attributes;
-  return Describe(cudaFuncGetAttributes(&attributes, EmbedKernel<PlanarHalf, Rgb8>));
+  return Describe(cudaFuncGetAttributes(&attributes, EmbedKernel<AnyReader, AnyWriter>));
 }
 
 Failure DeviceOf(const void* address, int& device) {
@@ -87,18 +87,12 @@ Failure AllocateFlag(int*& flag) {
 
 void FreeFlag(int* flag) { cudaFreeHost(flag); }
 
-Failure Launch(Format format, std::int64_t pictures, int device, std::uintptr_t stream, Job& job) {
+Failure Launch(std::int64_t pictures, int device, std::uintptr_t stream, Job& job) {
   const OnDevice on(device);
   if (on.error() != cudaSuccess) return Describe(on.error());
-  switch (format) {
-    case Format::kPlanarFloat:
-      return Describe(LaunchFormat<PlanarFloat>(format, pictures, device, StreamOf(stream), job));
-    case Format::kPlanarHalf:
-      return Describe(LaunchFormat<PlanarHalf>(format, pictures, device, StreamOf(stream), job));
-    case Format::kRgb8:
-      return Describe(LaunchFormat<Rgb8>(format, pictures, device, StreamOf(stream), job));
-  }
-  return Describe(cudaErrorInvalidValue);
+  return Describe(WithFormats(job, [&]<class Reader, class Writer>(Formats<Reader, Writer>) {
+    return LaunchKernel<Reader, Writer>(pictures, device, StreamOf(stream), job);
+  }));
 }
 
 Failure WaitFor(int device, std::uintptr_t before, std::uintptr_t stream) {

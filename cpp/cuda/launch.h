@@ -23,9 +23,9 @@ Failure AllocateFlag(int*& flag);
 void FreeFlag(int* flag);
 
 // Puts the work on `stream` of card `device` behind what is there, and does not wait. `job` needs
-// everything but the cut into blocks. `stream` is a cudaStream_t as CUDA's array interfaces count
-// them: 1 the legacy default stream, 2 the thread's own.
-Failure Launch(Format format, std::int64_t pictures, int device, std::uintptr_t stream, Job& job);
+// everything but what is worked out here (job.h). `stream` is a cudaStream_t as CUDA's array
+// interfaces count them: 1 the legacy default stream, 2 the thread's own.
+Failure Launch(std::int64_t pictures, int device, std::uintptr_t stream, Job& job);
 
 // Makes `stream` wait for what is on `before` now.
 Failure WaitFor(int device, std::uintptr_t before, std::uintptr_t stream);

@@ -81,10 +81,15 @@ class Embedder {
 
   // Adds the picture's statistics to `sums`, [kTones][kStatistics].
   Status AddStatistics(const Source& source, std::int64_t* sums) {
+    return AddStatistics(source, 0, source.height, sums);
+  }
+  // The same of a stripe of its rows. Those of stripes add up to those of the picture, exactly.
+  Status AddStatistics(const Source& source, int first_row, int last_row, std::int64_t* sums) {
     const Status status = CheckSource(source);
     if (status != Status::kOk) return status;
+    if (first_row < 0 || first_row >= last_row || last_row > source.height) return Status::kWindow;
     return WithWorkspace([&](Workspace& work) {
-      return kernel_->statistics({source, 0, source.height, sums}, work);
+      return kernel_->statistics({source, first_row, last_row, sums}, work);
     });
   }
 

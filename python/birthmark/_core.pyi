@@ -21,8 +21,11 @@ def available_kernels() -> list[str]:
 def orbits() -> list[tuple[int, int]]:
     """The orbits (i, j) in the order of the gains; tap distances are doubled."""
 
-def statistics(picture: npt.NDArray[Any], kernel: str | None = None) -> npt.NDArray[np.int64]:
-    """int64 [tones, orbits + 1]: sums over the picture (contract, step 19)."""
+def statistics(
+    picture: npt.NDArray[Any], kernel: str | None = None, threads: int = 1
+) -> npt.NDArray[np.int64]:
+    """int64 [tones, orbits + 1]: sums over the picture (contract, step 19), the same for any number
+    of threads."""
 
 def fields(
     picture: npt.NDArray[Any], kernel: str | None = None
@@ -76,6 +79,27 @@ class Embedder:
     ) -> Any: ...
     @property
     def kernel(self) -> str: ...
+
+class View:
+    """Memory that may lie anywhere, as :func:`lay_out` takes it. Strides are in bytes."""
+
+    def __init__(
+        self,
+        *,
+        address: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        dtype: str,
+        writeable: bool,
+    ) -> None: ...
+
+def lay_out(
+    x: View,
+    out: View | tuple[View, ...],
+    input: InputFormat | None = None,
+    output: OutputFormat | None = None,
+) -> dict[str, Any]:
+    """What another device is asked to do, checked, as plain numbers. Nothing is read."""
 
 class RowStream:
     def __init__(

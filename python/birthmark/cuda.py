@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar
 
+from birthmark import _core
 from birthmark.errors import CudaUnavailable, InvalidArray
 from birthmark.files import StrPath
+from birthmark.formats import Input, Output
 from birthmark.mark import Mark
 
 DEFAULT_STREAM = 1
 """The legacy default stream, where torch and cupy work if they are not told otherwise."""
 
-_MOST_PIXELS_A_SIDE = 1 << 20
-
-_Array = TypeVar("_Array")
+_Out = TypeVar("_Out")
 
 
 class CudaEmbedder:
@@ -46,17 +46,27 @@ class CudaEmbedder:
         self._native = self._module.Embedder(mark.data)
 
     def embed(
-        self, x: Any, out: _Array, *, stream: int = DEFAULT_STREAM, wait: bool = True
-    ) -> _Array:
+        self,
+        x: Any,
+        out: _Out,
+        *,
+        input: Input | None = None,
+        output: Output | None = None,
+        stream: int = DEFAULT_STREAM,
+        wait: bool = True,
+    ) -> _Out:
         """Mark a model's output.
 
         Args:
-            x: float16 or float32 [n, 3, h, w] or [3, h, w], RGB in [0, 1] (clamped), or uint8
-                [n, h, w, 3] or [h, w, 3], on a card. Each row must be contiguous; other strides are
-                free. Whole words are read at once, and so fastest, where addresses and strides are
-                multiples of 8 (float16), 16 (float32) or 4 bytes (uint8).
-            out: where to write: uint8 [n, h, w, 3] (or [h, w, 3] for one picture) on the same card,
-                rows contiguous, apart from ``x``.
+            x: an array on a card, of the types, shapes and strides that
+                :meth:`birthmark.Embedder.embed` takes. Fastest are planes of float16, bfloat16 or
+                float32 (NCHW) and, for packed RGB out, packed RGB of uint8, where addresses and
+                strides are multiples of 8, 8, 16 and 4 bytes.
+            out: where to write: an array of the result's shape and type, any strides, or a tuple of
+                them for planes, on the same card, apart from ``x``. Fastest is packed uint8 RGB at
+                multiples of 4 bytes.
+            input: how ``x`` is to be read.
+            output: what is to be published; by default uint8 RGB.
             stream: handle of the CUDA stream to work on, e.g. ``torch_stream.cuda_stream``.
             wait: wait until it is done. Without it the call returns at once: this object, ``x`` and
                 ``out`` must live until the stream is done, and :meth:`check` says whether all was
@@ -73,29 +83,22 @@ class CudaEmbedder:
         """
         stream = stream or DEFAULT_STREAM
         source = _array_on_card("x", x, stream)
-        target = _array_on_card("out", out, stream)
-        pictures = _Pictures.of(source)
-        pictures.check_out(target)
+        parts = out if isinstance(out, tuple) else (out,)
+        targets = [_array_on_card("out", part, stream) for part in parts]
+        views = tuple(target.view() for target in targets)
+        layout = _core.lay_out(
+            source.view(),
+            views if isinstance(out, tuple) else views[0],
+            None if input is None else input.native,
+            None if output is None else output.native,
+        )
         device = self._module.device_of(source.address)
-        for array in (source, target):
+        for array in (source, *targets):
             if device < 0 or self._module.device_of(array.address) != device:
                 raise InvalidArray("x and out must both lie in the memory of one card")
             if array.stream not in (None, stream):
                 self._module.wait_for(device, array.stream, stream)
-        self._native.launch(
-            format=getattr(self._module.Format, _FORMATS[source.dtype]),
-            planes=pictures.planes,
-            row_stride=pictures.row_stride,
-            picture_stride=pictures.picture_stride,
-            out=target.address,
-            out_row_stride=target.strides[-3],
-            out_picture_stride=target.strides[0] if pictures.count > 1 else 0,
-            pictures=pictures.count,
-            height=pictures.height,
-            width=pictures.width,
-            device=device,
-            stream=stream,
-        )
+        self._native.launch(layout, device, stream)
         if wait:
             self.check(device, stream=stream)
         return out
@@ -139,9 +142,8 @@ def _load() -> ModuleType:
 
 # --- Arrays on a card ----------------------------------------------------------------------------
 
-# A source's dtype and the kernel's name of the format.
-_FORMATS = {"float32": "PLANAR_FLOAT", "float16": "PLANAR_HALF", "uint8": "RGB8"}
-_ITEM_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
+_ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "uint16": 2, "uint8": 1, "int8": 1}
+_KNOWN = "float32, float16, bfloat16, uint8 and int8 are known"
 
 
 @dataclass(frozen=True)
@@ -157,87 +159,18 @@ class _CardArray:
     stream: int | None  # whose work must be done first, if the array does not see to that itself
     owner: object  # keeps the memory alive
 
-    def rows_are_contiguous(self, first_axis: int) -> bool:
-        """Whether the axes from `first_axis` on lie one item behind the other."""
-        step = _ITEM_BYTES[self.dtype]
-        for axis in range(len(self.shape) - 1, first_axis - 1, -1):
-            if self.shape[axis] > 1 and self.strides[axis] != step:
-                return False
-            step *= self.shape[axis]
-        return True
-
-    def extent(self) -> tuple[int, int]:
-        """Addresses of its first byte and of the one behind its last."""
-        reach = [(side - 1) * step for side, step in zip(self.shape, self.strides, strict=True)]
-        first = self.address + sum(min(r, 0) for r in reach)
-        last = self.address + sum(max(r, 0) for r in reach)
-        return first, last + _ITEM_BYTES[self.dtype]
-
-
-@dataclass(frozen=True)
-class _Pictures:
-    """A checked batch."""
-
-    source: _CardArray
-    count: int
-    height: int
-    width: int
-    planes: tuple[int, int, int]
-    row_stride: int
-    picture_stride: int
-
-    @classmethod
-    def of(cls, x: _CardArray) -> _Pictures:
-        """The batch that an array holds. Raises InvalidArray."""
-        if x.dtype not in _FORMATS:
-            raise InvalidArray(f"a picture is float32, float16 or uint8, not {x.dtype}")
-        if len(x.shape) not in (3, 4):
-            raise InvalidArray(f"a picture has 3 axes and a batch 4, not {x.shape}")
-        count = x.shape[0] if len(x.shape) == 4 else 1
-        if count < 1:
-            raise InvalidArray("the batch is empty")
-        if x.dtype == "uint8":
-            (height, width, channels), wanted = x.shape[-3:], "[h, w, 3] or [n, h, w, 3]"
-            row, row_axis, plane = x.strides[-3], -2, 1
-        else:
-            (channels, height, width), wanted = x.shape[-3:], "[3, h, w] or [n, 3, h, w]"
-            row, row_axis, plane = x.strides[-2], -1, x.strides[-3]
-        if channels != 3:
-            raise InvalidArray(f"{x.dtype} pictures are {wanted}, not {x.shape}")
-        for side in (height, width):
-            if not 1 <= side <= _MOST_PIXELS_A_SIDE:
-                raise InvalidArray(
-                    f"a side of {side} pixels: 1 to {_MOST_PIXELS_A_SIDE} are allowed"
-                )
-        if not x.rows_are_contiguous(len(x.shape) + row_axis):
-            raise InvalidArray("each row must be contiguous in memory")
-        item = _ITEM_BYTES[x.dtype]
-        if any(value % item for value in (x.address, *x.strides)):
-            raise InvalidArray("the picture is not aligned in memory")
-        first = x.address
-        planes = (first, first + plane, first + 2 * plane)
-        return cls(x, count, height, width, planes, row, x.strides[0] if count > 1 else 0)
-
-    def check_out(self, out: _CardArray) -> None:
-        """Whether the marked pictures fit into an array. Raises InvalidArray."""
-        wanted = (self.height, self.width, 3)
-        shapes = [(self.count, *wanted)] + ([wanted] if self.count == 1 else [])
-        if out.dtype != "uint8" or out.shape not in shapes:
-            raise InvalidArray(f"out must be uint8 {list(shapes[-1])}")
-        if out.read_only:
-            raise InvalidArray("out is read-only")
-        if not out.rows_are_contiguous(len(out.shape) - 2):
-            raise InvalidArray("each row of out must be contiguous in memory")
-        row = 3 * self.width
-        if self.height > 1 and abs(out.strides[-3]) < row:
-            raise InvalidArray("rows of out share memory")
-        picture = (self.height - 1) * abs(out.strides[-3]) + row
-        if self.count > 1 and abs(out.strides[0]) < picture:
-            raise InvalidArray("pictures of out share memory")
-        first, end = out.extent()
-        source_first, source_end = self.source.extent()
-        if first < source_end and source_first < end:
-            raise InvalidArray("out shares memory with the input")
+    def view(self) -> _core.View:
+        """The same for the core. Raises InvalidArray."""
+        item = _ITEM_BYTES[self.dtype]
+        if any(value % item for value in (self.address, *self.strides)):
+            raise InvalidArray(f"{self.name} is not aligned in memory")
+        return _core.View(
+            address=self.address,
+            shape=self.shape,
+            strides=self.strides,
+            dtype=self.dtype,
+            writeable=not self.read_only,
+        )
 
 
 def _array_on_card(name: str, array: Any, stream: int) -> _CardArray:
@@ -260,6 +193,18 @@ def _contiguous_strides(shape: tuple[int, ...], item: int) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
+# What `__cuda_array_interface__` calls them; it has no name for bfloat16.
+_TYPE_STRINGS = {
+    "<f4": "float32",
+    "<f2": "float16",
+    "<u2": "uint16",
+    "|u1": "uint8",
+    "<u1": "uint8",
+    "|i1": "int8",
+    "<i1": "int8",
+}
+
+
 def _from_interface(name: str, array: Any) -> _CardArray:
     """Read `__cuda_array_interface__` (versions 2 and 3)."""
     try:
@@ -274,9 +219,9 @@ def _from_interface(name: str, array: Any) -> _CardArray:
         raise InvalidArray(f"{name} has an unusable __cuda_array_interface__: {error}") from None
     if masked:
         raise InvalidArray(f"{name} is a masked array")
-    dtype = {"<f4": "float32", "<f2": "float16", "|u1": "uint8", "<u1": "uint8"}.get(kind, kind)
-    if dtype not in _ITEM_BYTES:
-        raise InvalidArray(f"{name} is of type {kind}: float32, float16 and uint8 are known")
+    dtype = _TYPE_STRINGS.get(kind)
+    if dtype is None:
+        raise InvalidArray(f"{name} is of type {kind}: {_KNOWN}")
     if strides is None:
         strides = _contiguous_strides(shape, _ITEM_BYTES[dtype])
     return _CardArray(
@@ -308,7 +253,14 @@ class _DLTensor(ctypes.Structure):
 
 
 _DL_CUDA, _DL_CUDA_MANAGED = 2, 13
-_DL_DTYPES = {(2, 32, 1): "float32", (2, 16, 1): "float16", (1, 8, 1): "uint8"}
+_DL_DTYPES = {
+    (0, 8, 1): "int8",
+    (1, 8, 1): "uint8",
+    (1, 16, 1): "uint16",
+    (2, 16, 1): "float16",
+    (2, 32, 1): "float32",
+    (4, 16, 1): "bfloat16",
+}
 
 
 def _from_dlpack(name: str, array: Any, stream: int) -> _CardArray:
@@ -329,8 +281,7 @@ def _from_dlpack(name: str, array: Any, stream: int) -> _CardArray:
     dtype = _DL_DTYPES.get((tensor.code, tensor.bits, tensor.lanes))
     if dtype is None:
         raise InvalidArray(
-            f"{name} is of DLPack type {tensor.code} with {tensor.bits} bits: "
-            "float32, float16 and uint8 are known"
+            f"{name} is of DLPack type {tensor.code} with {tensor.bits} bits: {_KNOWN}"
         )
     item = _ITEM_BYTES[dtype]
     shape = tuple(tensor.shape[i] for i in range(tensor.ndim))

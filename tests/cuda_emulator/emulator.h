@@ -53,12 +53,8 @@ struct alignas(8) uint2 {
 struct alignas(16) int4 {
   int x, y, z, w;
 };
-struct alignas(16) float4 {
-  float x, y, z, w;
-};
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 inline uint3 threadIdx, blockIdx;
 inline dim3 blockDim, gridDim;
@@ -83,6 +79,11 @@ inline unsigned __float_as_uint(float a) {
   unsigned bits;
   std::memcpy(&bits, &a, sizeof(bits));
   return bits;
+}
+inline float __uint_as_float(unsigned bits) {
+  float a;
+  std::memcpy(&a, &bits, sizeof(a));
+  return a;
 }
 inline unsigned __dp2a_lo(unsigned a, unsigned b, unsigned c) {
   return c + (a & 0xffffU) * (b & 0xffU) + (a >> 16) * (b >> 8 & 0xffU);
