@@ -96,7 +96,7 @@ def test_every_attack_runs_is_resumed_and_is_told_of(
     for document in ("SECURITY.md", "docs/threat-model.md"):
         text = (tmp_path / document).read_text()
         assert "old" not in text and text.endswith("The end.\n")
-        assert "| mark file subtracted share 0.25 | blind " in text
+        assert "| mark file subtracted: share 0.25 | blind " in text
 
     before, after = (rows[f"attack {name}"]["points"][0] for name in ("none", "gains from pairs"))
     assert before["left"] == 1 and abs(after["left"]) < 0.5

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from insider import believed, gains, read
+from insider import believed, cosine_of, gains, read
 from learned import gains_of_pairs, remover
 from scene import Gains, Scene, amplitude, folded, without
 
@@ -196,6 +196,33 @@ def rotation_row(scene: Scene, marks: int) -> dict[str, Any]:
     answers = [thief(x) for x in scene.judged.inputs]
     figures["surrogate_log10_p"] = round(_log10_p(read(answers, scene.calibration), common), 1)
     return figures
+
+
+def reading_rows(scene: Scene) -> list[dict[str, Any]]:
+    """What the owner proves from some outputs, and how near the mark anybody reads from them."""
+    rows = []
+    for count in (1, 4, 16, len(scene.thiefs.marked)):
+        pictures = scene.thiefs.marked[:count]
+        z = read(pictures, scene.calibration)
+        rows.append(
+            {
+                "outputs": count,
+                "log10_p": round(scene.judge(pictures).log10_p, 1),
+                "cosine": round(float(z @ direction(scene) / np.linalg.norm(z)), 2),
+            }
+        )
+    return rows
+
+
+def coordinates_rows() -> list[dict[str, Any]]:
+    """Computed: the cosine of what anybody reads where the owner's p-value is this."""
+    return [
+        {
+            "coordinates": n,
+            "cosines": {str(p): round(cosine_of(p, n), 2) for p in (-6, -12, -24)},
+        }
+        for n in (68, 272, 1000, 4000)
+    ]
 
 
 def _log10_p(estimate: np.ndarray, along: np.ndarray) -> float:

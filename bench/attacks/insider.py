@@ -91,19 +91,6 @@ def subtracted(scene: Scene, of: Published, share: float) -> list[Picture]:
     return without(of.marked, share * mark_gains(scene))
 
 
-def fixed_point(scene: Scene, of: Published, turns: int) -> list[Picture]:
-    """The picture which, marked, gives the published one: as near as the mark file can come."""
-    marker = Embedder(scene.mark)
-    out = []
-    for published in of.marked:
-        guess = published.astype(np.int16)
-        for _ in range(turns):
-            x = np.clip(guess, 0, 255).astype(np.uint8)
-            guess = published.astype(np.int16) - (marker.embed(x).astype(np.int16) - x)
-        out.append(np.clip(guess, 0, 255).astype(np.uint8))
-    return out
-
-
 def direction_asked_for(scene: Scene, questions: int) -> np.ndarray:
     """The key's own direction, from a verifier that tells p as often as he is asked.
 

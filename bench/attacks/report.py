@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def _document(rows: Rows, attacks: list[Point], link: str, groups: tuple[str, ..
     lines = ["| what | figure | command | from |", "|---|---|---|---|"]
     chosen = [row for row in _worst_first(attacks) if row["group"] in groups]
     said = [
-        (f"{row['attack']} {_strength(row, choice(row['points']))}".strip(), _said(row))
+        (f"{row['attack']}: {_strength(row, choice(row['points']))}".rstrip(": "), _said(row))
         for row in chosen
     ]
     said += [
@@ -133,7 +134,7 @@ def _results(rows: Rows, attacks: list[Point]) -> list[str]:
         f" {any_row['pictures']} marked outputs of espcn_x2",
         f"(512 × 512 pixels at most) under one key; the attacker collected {any_row['collected']}"
         " others. Networks trained for",
-        f"{any_row['steps']} steps, some for half or twice as many.",
+        f"{any_row['steps']} steps, some for half as many.",
         "`blind` and `informed` are log10 of the p-value over all of them; below −6 is MARKED,"
         " above −3 UNMARKED. `left` is",
         "the strength of what was read, 1 before the attack; filters change what is read besides,"
@@ -269,6 +270,43 @@ def _forgery(rows: Rows) -> list[str]:
 
 def _measures(rows: Rows) -> list[str]:
     lines = []
+    if "reading" in rows:
+        lines += [
+            "## What the owner proves, anybody can read",
+            "",
+            "From the same outputs: the owner's blind p-value, and the cosine between his mark and"
+            " what is read without a key.",
+            "The one follows from the other: an estimate that convicts is an estimate that can be"
+            " subtracted.",
+            "",
+            *_table(
+                ["outputs", "blind", "cosine"],
+                [
+                    [str(row["outputs"]), _p(row["log10_p"]), _number(float(row["cosine"]), 2)]
+                    for row in rows["reading"]["rows"]
+                ],
+            ),
+        ]
+    if "coordinates" in rows:
+        found = rows["coordinates"]["rows"]
+        lines += [
+            "## Measures: more coordinates",
+            "",
+            "Computed, not measured: that cosine, by the number of a mark's coordinates and the"
+            " owner's p-value.",
+            "Subtracting an estimate of cosine c takes c² of the mark's energy away.",
+            "",
+            *_table(
+                ["coordinates", *(f"10^{p}" for p in found[0]["cosines"])],
+                [
+                    [
+                        str(row["coordinates"]),
+                        *(_number(float(c), 2) for c in row["cosines"].values()),
+                    ]
+                    for row in found
+                ],
+            ),
+        ]
     if "customers" in rows:
         lines += [
             "## Measures: a mark for each customer",
@@ -317,7 +355,7 @@ def _curves(attacks: list[Point]) -> bytes:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, 3, figsize=(14, 8), sharex=True, sharey=True)
+    figure, axes = pyplot.subplots(2, 3, figsize=(13, 8), sharex=True, sharey=True)
     (start,) = [row["points"][0] for row in attacks if row["attack"] == "none"] or [None]
     for axis, (group, title) in zip(axes.flat, GROUPS.items(), strict=False):
         for row in attacks:
@@ -331,9 +369,9 @@ def _curves(attacks: list[Point]) -> bytes:
             axis.plot(start["psnr_db"], -start["log10_p"], "k*", label="published", markersize=10)
         axis.axhline(-MARKED, color="grey", linewidth=0.8)
         axis.axhline(-UNMARKED, color="grey", linewidth=0.8, linestyle=":")
-        axis.set_title(title, fontsize=9)
-        axis.legend(fontsize=7)
-    axes[0][0].set_xlim(20, 60)
+        axis.set_title(textwrap.fill(title, 45), fontsize=9)
+        axis.legend(fontsize=7, loc="upper left")
+    axes[0][0].set_xlim(15, 55)
     axes.flat[-1].axis("off")
     axes.flat[-1].text(
         0, 0.5, "above the line: MARKED\nbelow the dots: UNMARKED\nright: little quality lost"
