@@ -1,0 +1,130 @@
+"""The adversary's bench: every attack runs, is resumed, and makes tables; the sure ones succeed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from birthmark.calibration import Calibration
+from birthmark.claim import Claim
+from birthmark.extract import extractor_sha256
+from birthmark.keys import OwnerKey
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "bench" / "attacks"
+EMPTY_BLOCK = "# Title\n\n<!-- attacks -->\nold\n<!-- /attacks -->\n\nThe end.\n"
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[ModuleType]:
+    """bench/attacks/run.py, whose folder Python is told about as when it is run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        spec = importlib.util.spec_from_file_location("attacks_run", FOLDER / "run.py")
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        patch.setitem(sys.modules, "attacks_run", module)  # dataclasses look their module up
+        spec.loader.exec_module(module)
+        yield module
+
+
+@pytest.fixture
+def command(
+    bench: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    session_claim: tuple[OwnerKey, Claim, Calibration],
+) -> list[str]:
+    """Options for a run on a few small pictures, every attack at its first strength."""
+    photos = tmp_path / "photos"
+    for split, count in (("train", 4), ("eval", 3)):
+        (photos / split).mkdir(parents=True)
+        for file in sorted((ROOT / "tests/data/photos" / split).glob("*.jpg"))[:count]:
+            shutil.copy(file, photos / split)
+    key, claim, calibration = session_claim
+    kept = tmp_path / "work" / extractor_sha256()[:12]
+    kept.mkdir(parents=True)
+    key.save(kept / "owner.key", "bench")
+    claim.save(kept / "claim.json")
+    (kept / "attacker.calibration").write_bytes(calibration.to_bytes())
+    first = [
+        replace(attack, strengths=attack.strengths[:1] or ("denoise_small",))
+        for attack in bench.ATTACKS
+    ]
+    rows = [
+        *(bench.Row(f"attack {one.name}", partial(bench.attacked, one)) for one in first),
+        *(row for row in bench.ROWS if not row.name.startswith("attack ")),
+    ]
+    monkeypatch.setattr(bench, "ROWS", rows)
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    monkeypatch.setattr(bench, "HERE", tmp_path)
+    (tmp_path / "docs").mkdir()
+    for document in ("SECURITY.md", "docs/threat-model.md"):
+        (tmp_path / document).write_text(EMPTY_BLOCK)
+    return [
+        *("run", "--steps", "2", "--side", "192", "--photos", str(photos)),
+        *("--models", str(ROOT / "models"), "--work", str(tmp_path / "work")),
+        *("--rows", str(tmp_path / "rows")),
+    ]
+
+
+def test_every_attack_runs_is_resumed_and_is_told_of(
+    bench: ModuleType,
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", command)
+    assert bench.main() == 0
+    printed = capsys.readouterr().out.splitlines()
+    rows = {row["row"]: row for row in map(json.loads, printed)}
+    assert list(rows) == [row.name for row in bench.ROWS]
+    results = (tmp_path / "RESULTS.md").read_text()
+    assert all(f"| {attack.name} |" in results for attack in bench.ATTACKS)
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    for document in ("SECURITY.md", "docs/threat-model.md"):
+        text = (tmp_path / document).read_text()
+        assert "old" not in text and text.endswith("The end.\n")
+        assert "| mark file subtracted: share 0.25 | blind " in text
+
+    before, after = (rows[f"attack {name}"]["points"][0] for name in ("none", "gains from pairs"))
+    assert before["left"] == 1 and abs(after["left"]) < 0.5
+    assert after["log10_p"] > before["log10_p"] and after["psnr_db"] > before["psnr_db"] + 2
+    levels = rows["curated"]["levels"]
+    assert levels["flat"] < levels["photographs"] / 2, "there is no texture to echo"
+
+    finished = tmp_path / "rows" / "attack-jpeg.json"
+    stale = json.loads(finished.read_text()) | {"extractor": "of another state"}
+    finished.write_text(json.dumps(stale))
+    assert bench.main() == 0
+    again = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["row"] for line in again] == ["attack JPEG"]
+
+    (tmp_path / "SECURITY.md").write_text("No block here.\n")
+    monkeypatch.setattr(sys, "argv", [*command, "--write"])
+    with pytest.raises(ValueError, match=r"SECURITY\.md: the block of attacks stands there 0"):
+        bench.main()
+
+
+def test_the_gains_are_found_from_pairs(
+    bench: ModuleType, command: list[str], tmp_path: Path
+) -> None:
+    import learned
+    from scene import Scene
+
+    scene = Scene(tmp_path / "photos", ROOT / "models", tmp_path / "work", steps=2, side_px=192)
+    found = learned.gains_of_pairs(scene.thiefs.marked, scene.thiefs.host).ravel()
+    true = sys.modules["insider"].mark_gains(scene).ravel()
+    # Tones that four small pictures hardly hold are not found.
+    assert np.corrcoef(found, true)[0, 1] > 0.5
