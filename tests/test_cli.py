@@ -44,7 +44,7 @@ def work(
     patch = pytest.MonkeyPatch()
     patch.setenv(shared.PASSPHRASE_VARIABLE, PASSPHRASE)
     # The calibration itself is measured in test_calibration; here it need not be made again.
-    patch.setattr(model_calibration, "_calibrated", lambda outputs: calibration)
+    patch.setattr(model_calibration, "_calibrated", lambda model, outputs: calibration)
     model = models_folder / "espcn_x2.onnx"
     for line in (
         "keygen -o owner.key",

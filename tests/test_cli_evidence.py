@@ -45,7 +45,7 @@ def work(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv(shared.PASSPHRASE_VARIABLE, PASSPHRASE)
-        patch.setattr(model_calibration, "_calibrated", lambda outputs: calibration)
+        patch.setattr(model_calibration, "_calibrated", lambda model, outputs: calibration)
         for line in (
             "keygen -o owner.key --history keys.json",
             f"claim --key owner.key --owner Studio --model {model} --draws 2 -o claim.json",

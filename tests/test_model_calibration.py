@@ -49,7 +49,7 @@ def test_only_the_middle_of_a_large_output_is_kept(
     monkeypatch.setattr(
         model_calibration,
         "calibrate",
-        lambda outputs, progress: kept.extend(y.shape for y in outputs),
+        lambda outputs, tint_levels, progress: kept.extend(y.shape for y in outputs),
     )
     write_png(tmp_path / "file.png", np.zeros((20, 700, 3), np.uint8))
     calibrate_model(sr_model, [tmp_path / "file.png", np.zeros((500, 30, 3), np.uint8)])
@@ -63,7 +63,7 @@ def test_the_mark_that_reads_best_is_kept_and_all_are_counted(
     published: Published,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(model_calibration, "_calibrated", lambda outputs: calibration)
+    monkeypatch.setattr(model_calibration, "_calibrated", lambda model, outputs: calibration)
     key = OwnerKey.generate()
     model = models_folder / "espcn_x2.onnx"
     inputs = published.inputs[:2]

@@ -203,6 +203,7 @@ def calibrate(
     outputs: Sequence[npt.NDArray[np.float32]],
     *,
     coordinates: int = COORDINATES,
+    tint_levels: float = TINT_LEVELS,
     progress: Progress | None = None,
 ) -> Calibration:
     """Measure a calibration on a model's own unmarked outputs.
@@ -221,6 +222,7 @@ def calibrate(
     Args:
         outputs: float32 [3, h, w] in [0, 1], at least 24 crops' worth of 192 x 192 pixels.
         coordinates: n, the number of directions used.
+        tint_levels: strength of the tint, the root mean square that it aims at, in grey levels.
         progress: called as (done, total, message).
 
     Raises:
@@ -239,7 +241,7 @@ def calibrate(
 
     basis, _ = np.linalg.qr(np.random.default_rng(_PROBE_SEED).standard_normal((coordinates,) * 2))
     probes = basis * np.sqrt(coordinates)
-    tint = _tint(probed)
+    tint = _tint(probed, tint_levels)
     unknown = np.zeros((_TONES, _ORBITS, coordinates), np.float32)
     draft = Calibration(spread, offset, unknown, precision, tint, RIDGE)
     response = np.zeros((_TONES, _ORBITS, coordinates))
@@ -354,7 +356,7 @@ def tint_fields(
     return tone, np.concatenate([np.ones((1, *tone.shape)), fields / 64])
 
 
-def _tint(crops: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+def _tint(crops: list[npt.NDArray[np.float32]], levels: float) -> npt.NDArray[np.float32]:
     """The functions of a tint, orthogonal to a constant and to each other."""
     gram = np.zeros((_TONES, _core.TINT_FIELDS, _core.TINT_FIELDS))
     for crop in crops:
@@ -379,7 +381,7 @@ def _tint(crops: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
         energies.append(DECAY ** (degree - (field == 0)))
     energy = np.array(energies) / (len(DIRECTIONS) * np.sum(energies))
     functions: npt.NDArray[np.float64] = np.stack(taken[1:], axis=2) * np.sqrt(energy)
-    return (TINT_LEVELS * functions).astype(np.float32)
+    return (levels * functions).astype(np.float32)
 
 
 def _chebyshev(count: int) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birthmark import _core
-from birthmark.calibration import Calibration, calibrate, squares
+from birthmark.calibration import TINT_LEVELS, Calibration, calibrate, squares
 from birthmark.claim import Claim
 from birthmark.errors import InvalidClaim
 from birthmark.extract import log10_p_of_sums
@@ -23,6 +23,9 @@ from birthmark.progress import Progress
 from birthmark.resources import calibration_photographs
 
 DRAWS = 32
+# Of a model whose outputs are as large as its inputs (denoising and the like). What a thief's
+# network learns of such a mark is mostly its tint, so that gets twice as much.
+SAME_SIZE_TINT_LEVELS = 2 * TINT_LEVELS
 _JPEG_QUALITY = 75
 # What is measured on is kept in memory: this many pieces, of this side, at the most.
 MOST_INPUTS = 128
@@ -58,7 +61,7 @@ def calibrate_model(model: ImageModel, inputs: Sequence[Path | Picture]) -> Cali
         InvalidPicture, InvalidModel: an input cannot be read, or the model refuses it.
         InvalidArray, CouldNotJudge: as :func:`birthmark.calibrate`.
     """
-    return _calibrated(_outputs(model, inputs))
+    return _calibrated(model, _outputs(model, inputs))
 
 
 def claim_model(
@@ -90,7 +93,7 @@ def claim_model(
         InvalidClaim: as :meth:`birthmark.Claim.create`.
     """
     outputs = _outputs(model, inputs)
-    calibration = _calibrated(outputs)
+    calibration = _calibrated(model, outputs)
     pictures = squares(outputs)
     progress = Progress("drawing a mark")
     best: tuple[float, Claim] | None = None
@@ -137,9 +140,10 @@ def _outputs(model: ImageModel, inputs: Sequence[Path | Picture]) -> list[npt.ND
     return outputs
 
 
-def _calibrated(outputs: Sequence[npt.NDArray[np.float32]]) -> Calibration:
+def _calibrated(model: ImageModel, outputs: Sequence[npt.NDArray[np.float32]]) -> Calibration:
     progress = Progress("calibrating")
-    calibration = calibrate(outputs, progress=progress)
+    levels = SAME_SIZE_TINT_LEVELS if model.scale == 1 else TINT_LEVELS
+    calibration = calibrate(outputs, tint_levels=levels, progress=progress)
     progress.close()
     return calibration
 
