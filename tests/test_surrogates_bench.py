@@ -6,22 +6,42 @@ import importlib.util
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
+from birthmark.pictures import Picture, psnr_db
+
 ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "bench" / "surrogates"
 
 
 @pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("run", ROOT / "bench" / "surrogates" / "run.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["run"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def bench() -> Iterator[ModuleType]:
+    """bench/surrogates/run.py, whose folder Python is told about as when it is run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        spec = importlib.util.spec_from_file_location("surrogates_run", FOLDER / "run.py")
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        patch.setitem(sys.modules, "surrogates_run", module)  # dataclasses look their module up
+        spec.loader.exec_module(module)
+        yield module
+
+
+@pytest.mark.parametrize("task", ["derain", "dehaze"])
+def test_weather_changes_a_picture_and_repeats(
+    bench: ModuleType, task: str, eval_photos: list[Picture]
+) -> None:
+    weather = bench.TASKS[task].weather
+    photo = eval_photos[0]
+    bad = weather(photo, np.random.default_rng(1))
+    assert bad.shape == photo.shape and bad.dtype == np.uint8
+    assert np.array_equal(bad, weather(photo, np.random.default_rng(1)))
+    assert 10 < psnr_db(bad, photo) < 30 and bad.mean() > photo.mean()
 
 
 def test_rows_have_names_of_their_own(bench: ModuleType) -> None:

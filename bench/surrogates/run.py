@@ -25,6 +25,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
+from weather import haze, rain
 
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
@@ -54,6 +55,7 @@ class Task:
     factor: float
     noise: float = 0.0
     jpeg: int = 0
+    weather: Callable[[Picture, np.random.Generator], Picture] | None = None
 
 
 TASKS = {
@@ -61,6 +63,8 @@ TASKS = {
     "fsrcnn": Task("fsrcnn_x2.onnx", "resnet", 0.5),
     "denoise": Task("denoise_small.onnx", "unet", 0.75, noise=NOISE_LEVELS),
     "photo-x2": Task("waifu2x_photo_x2.onnx", "resnet", 0.5),
+    "derain": Task("derain_small.onnx", "unet", 0.75, weather=rain),
+    "dehaze": Task("aodnet_dehaze.onnx", "unet", 0.75, weather=haze),
     "jpeg-x2": Task("waifu2x_photo_noise2_x2.onnx", "resnet", 0.5, jpeg=60),
 }
 
@@ -205,6 +209,8 @@ class Bench:
                 noise = self.task.noise * rng.standard_normal(x.shape)
                 x = np.clip(np.rint(x + noise), 0, 255)
             x = np.ascontiguousarray(x, np.uint8)
+            if self.task.weather:
+                x = self.task.weather(x, rng)
             out.append((truth, through_jpeg(x, self.task.jpeg) if self.task.jpeg else x))
         return out
 
