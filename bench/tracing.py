@@ -146,9 +146,15 @@ def on_pictures(
     embedders = {name: Embedder(provision(key, claim, name)) for name in names}
     rng = np.random.default_rng(0)
 
+    mark_key = claim.mark_key(key)
+
     def judge(pictures: list[Picture]) -> Trace:
-        measured = measure(pictures, claim, claim.mark_key(key))
-        return customers.trace(measured.estimate(calibration), RATE)
+        return customers.trace(measure(pictures, claim, mark_key).estimate(calibration), RATE)
+
+    def judge_beside_the_model(suspect: ImageModel) -> Trace:
+        measured = measure(None, claim, mark_key, suspect=suspect, inputs=inputs, model=model)
+        tint = measured.tint_estimate(calibration)
+        return customers.trace(measured.estimate(calibration), RATE, tint=tint)
 
     print(f"\nmarked pictures ({len(outputs)}), {len(customers.names)} customers")
     copies = {name: [e.embed(y) for y in outputs] for name, e in embedders.items()}
@@ -164,15 +170,15 @@ def on_pictures(
         return
     train = inputs_of(photos / "train")
     answers = [model.output(x) for x in train]
-    for count in (1, 2, 3):
-        who = names[:count]
-        published = [embedders[who[i % count]].embed(y) for i, y in enumerate(answers)]
+    for guilty in [[name] for name in names] + [names[:2], names[:3]]:
+        count = len(guilty)
+        published = [embedders[guilty[i % count]].embed(y) for i, y in enumerate(answers)]
         began = time.monotonic()
         stolen = steal(train, published, student="resnet", steps=steps, seed=count)
         thief = ImageModel(stolen.model.SerializeToString(), name="surrogate", threads=1)
-        found = judge([thief(x) for x in inputs])
-        say(f"surrogate of {count} pooled, {time.monotonic() - began:.0f} s", found, who)
-        print("   " + ", ".join(f"{x.customer} {x.cosine:+.2f}" for x in found.leads))
+        took = f"{time.monotonic() - began:.0f} s"
+        say(f"surrogate of {count}, {took}, blind", judge([thief(x) for x in inputs]), guilty)
+        say(f"surrogate of {count}, informed", judge_beside_the_model(thief), guilty)
 
 
 def main() -> None:

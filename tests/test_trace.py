@@ -11,17 +11,21 @@ import pytest
 from scipy import stats
 from scipy.special import betainc
 
+from birthmark import _core
 from birthmark.calibration import Calibration
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
 from birthmark.errors import CouldNotJudge, InvalidCustomer, InvalidMarkFile
+from birthmark.extract import log10_p_of_sums
 from birthmark.keys import MarkKey, OwnerKey
 from birthmark.mark import Mark, provision
 from birthmark.measure import measure
 from birthmark.models import ImageModel
+from birthmark.pictures import Picture
 from birthmark.tails import log10_p_of_subspace
-from birthmark.trace import Customers, read_customers
+from birthmark.trace import Customers, _Part, read_customers
 from birthmark.verdict import verify
+from conftest import Published
 
 Owned = tuple[OwnerKey, Claim, Calibration]
 NAMES = [f"customer {i}" for i in range(1000)]
@@ -40,7 +44,7 @@ def customers(session_claim: Owned, mark_key: MarkKey) -> Customers:
 
 
 def noise(seed: int, n: int) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(n)
+    return np.random.default_rng(abs(seed) + 1000 * (seed < 0)).standard_normal(n)
 
 
 def mean_mark(customers: Customers, members: list[int]) -> np.ndarray:
@@ -80,6 +84,29 @@ def test_published_pictures_name_their_customer(
     assert verdict.decision == "MARKED" and verdict.customer == NAMES[7]
     assert verify(pictures, claim, owner, customer=NAMES[8]).decision != "MARKED"
     assert verify(pictures, claim, owner).decision != "MARKED"
+
+
+def test_the_tint_adds_to_what_answers_say(
+    session_claim: Owned, customers: Customers, sr_model: ImageModel, published: Published
+) -> None:
+    """A suspect that is one customer's marked service, asked beside the owner's model."""
+    owner, claim, calibration = session_claim
+    embedder = Embedder(provision(owner, claim, NAMES[7]))
+
+    def answer(picture: Picture) -> Picture:
+        return embedder.embed(sr_model.output(picture))
+
+    key = claim.mark_key(owner)
+    measured = measure(None, claim, key, suspect=answer, inputs=published.inputs, model=sr_model)
+    estimate, tint = measured.estimate(calibration), measured.tint_estimate(calibration)
+    alone, both = customers.trace(estimate), customers.trace(estimate, tint=tint)
+    assert [one.customer for one in both.named] == [NAMES[7]] == [n.customer for n in alone.named]
+    assert both.named[0].log10_p < alone.named[0].log10_p - 2
+    # The tint of somebody else does not carry an echo that is nobody's.
+    m = customers.tint_directions.shape[1]
+    for seed in range(100):
+        found = customers.trace(noise(seed, len(estimate)), RATE / 1e3, tint=noise(-1 - seed, m))
+        assert not found.found
 
 
 def test_customers_who_average_their_pictures_are_named_and_nobody_else(
@@ -152,7 +179,7 @@ def test_conditional_cosines_are_those_of_plain_linear_algebra(customers: Custom
     n = customers.directions.shape[1]
     unit = (noise(1, n) / np.linalg.norm(noise(1, n))).astype(np.float32)
     for inside in ([5], [5, 9], [0, 1, 2]):
-        cosines, dimensions = customers._cosines_given(unit, inside)
+        cosines, dimensions = _Part(customers.directions, unit).cosines_given(inside)
         assert dimensions == n - len(inside)
         assert not cosines[inside].any()
         others = customers.directions[inside].astype(float).T
@@ -179,12 +206,21 @@ def test_subspace_p_is_the_beta_tail_and_that_of_the_cosine() -> None:
 
 
 def test_inputs_that_carry_a_customer_s_mark_void_the_search(
-    session_claim: Owned, customers: Customers, sr_model: ImageModel, published
+    session_claim: Owned, customers: Customers, sr_model: ImageModel, published: Published
 ) -> None:
-    owner, claim, _ = session_claim
-    # How much one picture says differs from key to key; this customer's marks say enough.
-    embedder = Embedder(provision(owner, claim, NAMES[4]))
-    stale = embedder.embed(sr_model.output(published.inputs[1]))
+    owner, claim, calibration = session_claim
+    output = sr_model.output(published.inputs[1])
+    # How much one picture says differs from key to key: that of the customer whose says most.
+    once = {name: Embedder(provision(owner, claim, name)).embed(output) for name in NAMES[:12]}
+    evidence = {
+        name: log10_p_of_sums(
+            _core.statistics(picture),
+            calibration,
+            customers.directions[customers.names.index(name)].astype(np.float64),
+        )
+        for name, picture in once.items()
+    }
+    stale = once[min(evidence, key=evidence.__getitem__)]
     key = claim.mark_key(owner)
     fresh = measure(None, claim, key, suspect=lambda x: x, inputs=published.inputs)
     customers.check_fresh(fresh, claim)

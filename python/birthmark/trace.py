@@ -11,6 +11,9 @@ p-values:
 * "at least one of these k": the share of the estimate's square in the span of their directions is
   Beta(k/2, (n - k)/2).
 
+Where the suspect was asked beside the owner's model there is a second estimate, of the tint, and a
+customer's two p-values are put together by Fisher's method; groups are looked for in the echo.
+
 Every p is multiplied by the number of candidates of its search (N, or N choose k) and by
 :data:`SEARCHES`. So the chance that anybody who had no part is named at all is at most the rate
 asked for. Several customers who pool or average their outputs leave the mean of their marks, and
@@ -39,7 +42,7 @@ from birthmark.files import StrPath
 from birthmark.keys import MarkKey, check_customer
 from birthmark.mark import coordinates
 from birthmark.measure import Measured
-from birthmark.tails import log10_p_of_cosine, log10_p_of_subspace
+from birthmark.tails import log10_p_of_both, log10_p_of_cosine, log10_p_of_subspace
 
 MOST_COLLUDERS = 3
 # More than these never have a part at the same time: assumed where members of a group are named.
@@ -49,6 +52,8 @@ SEARCHES = MOST_COLLUDERS + (MOST_COLLUDERS - 1) + 1
 MOST_CUSTOMERS = 1_000_000
 # Groups are looked for among the customers with the largest cosines; all groups are counted.
 _PAIRS_AMONG, _TRIPLES_AMONG = 256, 40
+# Exact p-values are computed for so many, by a sum of squares that orders nearly as they do.
+_NAMED_AMONG = 64
 _LEADS = 5
 
 FloatArray32 = np.ndarray[Any, np.dtype[np.float32]]
@@ -79,6 +84,7 @@ class Lead:
 
     customer: str
     cosine: float
+    """Of the echo."""
     log10_p: float
 
 
@@ -115,7 +121,8 @@ class Customers:
 
     Attributes:
         names: as given.
-        directions: float32 [customers, n], of length 1.
+        directions: of the echo, float32 [customers, n], of length 1.
+        tint_directions: of the tint, float32 [customers, m], of length 1.
     """
 
     def __init__(
@@ -137,38 +144,52 @@ class Customers:
         if len(set(self.names)) < len(self.names):
             twice = next(name for name in self.names if self.names.count(name) > 1)
             raise InvalidCustomer(f"the customer {twice!r} is listed twice")
-        n = Calibration.from_bytes(claim.calibration).coordinates
+        calibration = Calibration.from_bytes(claim.calibration)
+        n, m = calibration.coordinates, calibration.tint_coordinates
         self.directions = np.empty((len(self.names), n), np.float32)
+        self.tint_directions = np.empty((len(self.names), m), np.float32)
         for i, name in enumerate(self.names):
             if progress and i % 100 == 0:
                 progress(i, len(self.names), "customers")
-            self.directions[i] = coordinates(key.customer(name), claim, n) / math.sqrt(n)
+            own = key.customer(name)
+            self.directions[i] = coordinates(own, claim, n) / math.sqrt(n)
+            self.tint_directions[i] = coordinates(own.tint, claim, m) / math.sqrt(m)
 
-    def trace(self, estimate: FloatArray, false_positive_rate: float = 1e-6) -> Trace:
-        """Name whoever had a part in what ``estimate``, float64 [n], was read from.
+    def trace(
+        self,
+        estimate: FloatArray,
+        false_positive_rate: float = 1e-6,
+        *,
+        tint: FloatArray | None = None,
+    ) -> Trace:
+        """Name whoever had a part in what the estimates were read from.
+
+        Args:
+            estimate: of the echo, float64 [n].
+            false_positive_rate: at most this often is anybody named who had no part.
+            tint: of the tint, float64 [m], where the suspect was asked beside the owner's model.
 
         Raises:
             CouldNotJudge: the estimate is zero.
         """
         if not 0 < false_positive_rate <= 0.01:
             raise ValueError(f"a rate is above 0 and at most .01: {false_positive_rate}")
-        size = float(np.linalg.norm(estimate))
-        if not size > 0:
-            raise CouldNotJudge("there is nothing to trace")
-        unit = (estimate / size).astype(np.float32)
+        parts = [_Part(self.directions, _unit(estimate))]
+        if tint is not None:
+            parts.append(_Part(self.tint_directions, _unit(tint)))
         bound = math.log10(false_positive_rate)
+        unit = parts[0].unit
         cosines = self.directions @ unit
         order = np.argsort(-cosines, kind="stable")
-        named = self._name_alone(unit, bound)
+        named = self._name_alone(parts, bound)
         group = None
         if not named:
             group = self._find_group(unit, cosines, order, bound)
         if group is not None:
             named = self._name_members(unit, group, bound)
-        n = len(unit)
         leads = tuple(
-            Lead(self.names[i], float(cosines[i]), log10_p_of_cosine(float(cosines[i]), n))
-            for i in order[:_LEADS]
+            Lead(self.names[i], float(cosines[i]), log10_p)
+            for i, log10_p in _unlikeliest(parts, [])[:_LEADS]
         )
         return Trace(
             len(self.names),
@@ -196,44 +217,23 @@ class Customers:
                     f"{entry.name}: this input carries a customer's mark itself; ask fresh inputs"
                 )
 
-    def _name_alone(self, unit: FloatArray32, bound: float) -> list[Named]:
+    def _name_alone(self, parts: Sequence[_Part], bound: float) -> list[Named]:
         """Rounds of: name all who are unlikely given those named before."""
         named: list[Named] = []
         inside: list[int] = []
         counted = math.log10(len(self.names) * SEARCHES)
         for _ in range(MOST_COLLUDERS):
-            cosines, n = self._cosines_given(unit, inside)
             how = "given those named before" if inside else "alone"
-            before = len(inside)
-            for i in map(int, np.argsort(-cosines, kind="stable")):
-                log10_p = log10_p_of_cosine(float(cosines[i]), n) + counted
-                if log10_p >= bound:
-                    break
-                named.append(Named(self.names[i], log10_p, how))
-                inside.append(i)
-            if len(inside) == before:
+            found = [
+                (i, log10_p + counted)
+                for i, log10_p in _unlikeliest(parts, inside)
+                if log10_p + counted < bound
+            ]
+            if not found:
                 break
+            named += [Named(self.names[i], log10_p, how) for i, log10_p in found]
+            inside += [i for i, _ in found]
         return named
-
-    def _cosines_given(self, unit: FloatArray32, inside: Sequence[int]) -> tuple[FloatArray32, int]:
-        """Every customer's cosine after the directions ``inside`` are projected out.
-
-        Returns:
-            The cosines (0 for those inside), and in how many dimensions they are.
-        """
-        n = len(unit) - len(inside)
-        if not inside:
-            return self.directions @ unit, n
-        basis, _ = np.linalg.qr(self.directions[list(inside)].T.astype(np.float64))
-        left = unit - basis @ (basis.T @ unit)
-        size = float(np.linalg.norm(left))
-        if n < 2 or size < 1e-6:
-            return np.zeros(len(self.names), np.float32), max(n, 2)
-        within = self.directions @ basis.astype(np.float32)
-        lengths = np.sqrt(np.maximum(1e-12, 1 - (within**2).sum(axis=1)))
-        cosines = self.directions @ (left / size).astype(np.float32) / lengths
-        cosines[list(inside)] = 0
-        return cosines.astype(np.float32), n
 
     def _find_group(
         self,
@@ -267,11 +267,59 @@ class Customers:
         counted = math.log10(len(self.names) * others_tried * SEARCHES)
         named = []
         for i in members:
-            cosines, n = self._cosines_given(unit, [j for j in members if j != i])
+            others = [j for j in members if j != i]
+            cosines, n = _Part(self.directions, unit).cosines_given(others)
             log10_p = log10_p_of_cosine(float(cosines[i]), n) + counted
             if log10_p < bound:
                 named.append(Named(self.names[i], log10_p, f"in a group of {len(of.customers)}"))
         return sorted(named, key=lambda n: n.log10_p)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part of the mark: every customer's direction, float32 [customers, n], and the estimate's,
+    [n]."""
+
+    directions: FloatArray32
+    unit: FloatArray32
+
+    def cosines_given(self, inside: Sequence[int]) -> tuple[FloatArray32, int]:
+        """Every customer's cosine after the directions ``inside`` are projected out.
+
+        Returns:
+            The cosines (0 for those inside), and in how many dimensions they are.
+        """
+        n = len(self.unit) - len(inside)
+        if not inside:
+            return self.directions @ self.unit, n
+        basis, _ = np.linalg.qr(self.directions[list(inside)].T.astype(np.float64))
+        left = self.unit - basis @ (basis.T @ self.unit)
+        size = float(np.linalg.norm(left))
+        if n < 2 or size < 1e-6:
+            return np.zeros(len(self.directions), np.float32), max(n, 2)
+        within = self.directions @ basis.astype(np.float32)
+        lengths = np.sqrt(np.maximum(1e-12, 1 - (within**2).sum(axis=1)))
+        cosines = self.directions @ (left / size).astype(np.float32) / lengths
+        cosines[list(inside)] = 0
+        return cosines.astype(np.float32), n
+
+
+def _unit(estimate: FloatArray) -> FloatArray32:
+    size = float(np.linalg.norm(estimate))
+    if not size > 0:
+        raise CouldNotJudge("there is nothing to trace")
+    return (estimate / size).astype(np.float32)
+
+
+def _unlikeliest(parts: Sequence[_Part], inside: Sequence[int]) -> list[tuple[int, float]]:
+    """Customers with their log10 p given those ``inside``, uncorrected, the least first."""
+    given = [part.cosines_given(inside) for part in parts]
+    score = sum(n * cosines * np.abs(cosines) for cosines, n in given)
+    found = []
+    for i in map(int, np.argsort(-score, kind="stable")[:_NAMED_AMONG]):
+        log10_ps = [log10_p_of_cosine(float(cosines[i]), n) for cosines, n in given]
+        found.append((i, log10_ps[0] if len(log10_ps) == 1 else log10_p_of_both(*log10_ps)))
+    return sorted(found, key=lambda one: one[1])
 
 
 @functools.cache

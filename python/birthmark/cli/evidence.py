@@ -219,9 +219,10 @@ def _trace(options: argparse.Namespace) -> int:
     progress = Progress("customers")
     customers = Customers(names, claim, mark_key, progress=progress)
     progress.close()
-    measured = None
+    measured, tint = None, None
+    calibration = Calibration.from_bytes(claim.calibration)
     if options.mark_file:
-        estimate = Mark.load(options.mark_file).read(Calibration.from_bytes(claim.calibration))
+        estimate = Mark.load(options.mark_file).read(calibration)
     else:
         progress = Progress("measuring")
         measured = measure(
@@ -233,8 +234,9 @@ def _trace(options: argparse.Namespace) -> int:
         )
         progress.close()
         customers.check_fresh(measured, claim)
-        estimate = measured.estimate(Calibration.from_bytes(claim.calibration))
-    found = customers.trace(estimate, options.false_positive_rate)
+        estimate = measured.estimate(calibration)
+        tint = measured.tint_estimate(calibration)
+    found = customers.trace(estimate, options.false_positive_rate, tint=tint)
     if options.verdict and measured is not None and found.named:
         verdict = judge(
             measured,
