@@ -23,8 +23,9 @@ from birthmark.progress import Progress
 from birthmark.resources import calibration_photographs
 
 DRAWS = 32
-# Of a model whose outputs are as large as its inputs (denoising and the like). What a thief's
-# network learns of such a mark is mostly its tint, so that gets twice as much.
+# Of a model whose outputs are as large as its inputs (denoising and the like) a thief's network
+# learns the tint, and next to nothing of the echo. So the tint gets twice as much, and to draw for
+# a better echo would cost evidence and give none.
 SAME_SIZE_TINT_LEVELS = 2 * TINT_LEVELS
 _JPEG_QUALITY = 75
 # What is measured on is kept in memory: this many pieces, of this side, at the most.
@@ -71,7 +72,7 @@ def claim_model(
     model_path: StrPath,
     inputs: Sequence[Path | Picture],
     *,
-    draws: int = DRAWS,
+    draws: int | None = None,
     **stated: Any,
 ) -> Claim:
     """Calibrate on a model and claim it, with progress on standard error.
@@ -85,13 +86,16 @@ def claim_model(
         key, owner, model_path: as :meth:`birthmark.Claim.create`.
         model: the model at ``model_path``.
         inputs: typical ones: paths, or pictures uint8 [h, w, 3].
-        draws: how many claims are tried, 1 to :data:`birthmark.claim.MAX_DRAWS`.
+        draws: how many claims are tried, 1 to :data:`birthmark.claim.MAX_DRAWS`; by default
+            :data:`DRAWS`, or 1 where the model's outputs are as large as its inputs.
         stated: what else :meth:`birthmark.Claim.create` takes.
 
     Raises:
         InvalidPicture, InvalidModel, InvalidArray, CouldNotJudge: as :func:`calibrate_model`.
         InvalidClaim: as :meth:`birthmark.Claim.create`.
     """
+    if draws is None:
+        draws = 1 if model.scale == 1 else DRAWS
     outputs = _outputs(model, inputs)
     calibration = _calibrated(model, outputs)
     pictures = squares(outputs)

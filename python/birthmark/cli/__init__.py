@@ -108,9 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--draws",
         type=shared.count,
-        default=DRAWS,
         metavar="N",
-        help="keep the mark that reads best of N; verdicts count them (default: %(default)s)",
+        help="keep the mark that reads best of N; verdicts count them (default:"
+        f" {DRAWS}, or 1 where the model's outputs are as large as its inputs)",
     )
     shared.add_registry(added)
     added.add_argument("-o", "--output", required=True)
