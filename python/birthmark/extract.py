@@ -24,7 +24,7 @@ from birthmark.pictures import Picture, check_picture
 from birthmark.tails import log10_p_of_cosine
 
 _OUTLIER_LEVELS = 12.0
-_BLOCK_PX = 8
+_BLOCK_PX = 16
 _TINT_ROWS = _core.TINT_FIELDS * _core.TONES
 _EXTRACTOR_MODULES = (
     *("calibration", "extract", "geometry", "keys", "mark", "measure"),
@@ -144,8 +144,9 @@ class Regression:
         The deviation is the difference of luma (BT.601) less its local mean, so that a
         suspect that is brighter or softer over wide areas does not drown the mark, and is cut at
         12 levels, so that a suspect's few gross errors do not either. For the tint it is the other
-        way round: means over blocks of 8 x 8 pixels are compared, since a suspect's finest colours
-        are never right.
+        way round: means over blocks of 16 x 16 pixels are compared, since a suspect's finest colours
+        are never right, and blocks where the two differ by v in the square count 1/(1 + v) of those
+        where they agree.
 
         Raises:
             InvalidArray: the two differ in size.
@@ -182,10 +183,13 @@ class Regression:
         means = np.stack(sums).reshape(_core.TINT_FIELDS, -1, _core.TONES) / _BLOCK_PX**2
         features = means.transpose(0, 2, 1).reshape(_TINT_ROWS, -1)
         deviation = suspect[inside].astype(np.float64) - own[inside]
+        shape = (rows, _BLOCK_PX, columns, _BLOCK_PX, 3)
+        variance = (deviation**2).reshape(shape).mean(axis=(1, 3, 4)).reshape(-1)
         np.clip(deviation, -_OUTLIER_LEVELS, _OUTLIER_LEVELS, out=deviation)
-        blocks = deviation.reshape(rows, _BLOCK_PX, columns, _BLOCK_PX, 3).mean(axis=(1, 3))
-        self.tint_gram += features @ features.T
-        self.tint_projection += features @ blocks.reshape(-1, 3)
+        blocks = deviation.reshape(shape).mean(axis=(1, 3)).reshape(-1, 3)
+        weighted = features / (1 + variance)
+        self.tint_gram += weighted @ features.T
+        self.tint_projection += weighted @ blocks
 
     def read(self, calibration: Calibration) -> FloatArray:
         """Estimate the coordinates z of the suspect's mark: float64 [n].
