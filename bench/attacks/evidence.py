@@ -103,7 +103,6 @@ def forgery_rows(scene: Scene) -> list[dict[str, Any]]:
                 "name": name,
                 "decision": str(verdict.decision),
                 "log10_p": round(verdict.log10_p, 1),
-                "informed_log10_p": round(scene.informed(scene.answers(pictures)), 1),
                 "left": round(amplitude(verdict) / amplitude(scene.before), 2),
                 "quarters": [round(float(x), 2) for x in profile(scene, verdict.estimate)],
                 "payload": verdict.payload_is_claimed,

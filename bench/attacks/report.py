@@ -35,7 +35,9 @@ def write(folder: Path, order: list[str], root: Path, out: Path) -> None:
         return
     attacks = [row for name, row in rows.items() if name.startswith("attack-")]
     write_atomically(out / "curves.png", _curves(attacks))
-    write_atomically(out / "RESULTS.md", ("\n".join(_results(rows, attacks)) + "\n").encode())
+    missing = [name for name in order if name not in rows]
+    results = "\n".join(_results(rows, attacks, missing)) + "\n"
+    write_atomically(out / "RESULTS.md", results.encode())
     link = "[attacks](%sbench/attacks/RESULTS.md)"
     _fill(root / "docs/threat-model.md", _document(rows, attacks, link % "../", tuple(GROUPS)))
     _fill(root / "SECURITY.md", _document(rows, attacks, link % "", ("method", "secrets")))
@@ -123,7 +125,7 @@ def _worst_first(attacks: list[Point]) -> list[Point]:
     return sorted(attacks, key=lambda row: -choice(row["points"])["log10_p"])
 
 
-def _results(rows: Rows, attacks: list[Point]) -> list[str]:
+def _results(rows: Rows, attacks: list[Point], missing: list[str]) -> list[str]:
     any_row = next(iter(rows.values()))
     lines = [
         "# Attacks, what they leave of the mark, and what they cost",
@@ -142,6 +144,7 @@ def _results(rows: Rows, attacks: list[Point]) -> list[str]:
         "it says little. PSNR and SSIM are to the *unmarked* output. State of the extractor:"
         f" {any_row['extractor'][:12]}.",
         "",
+        *([f"Not run: {', '.join(missing)}.", ""] if missing else []),
         "![Evidence against quality, a curve an attack](curves.png)",
         "",
         f"## The attacker's choice: least evidence at {DEAR_DB} dB or more",
@@ -237,13 +240,12 @@ def _forgery(rows: Rows) -> list[str]:
             "its coordinates, from echoes that are alike in all tones to those that change most.",
             "",
             *_table(
-                ["pictures", "decision", "blind", "informed", "left", "1st", "2nd", "3rd", "4th"],
+                ["pictures", "decision", "blind", "left", "1st", "2nd", "3rd", "4th"],
                 [
                     [
                         row["name"],
                         row["decision"],
                         _p(row["log10_p"]),
-                        _p(row["informed_log10_p"]),
                         _number(float(row["left"]), 2),
                         *(_number(float(x), 2) for x in row["quarters"]),
                     ]
