@@ -130,7 +130,6 @@ def two_cores(marked: Embedder) -> None:
         )
         say(f"two threads: {name}", found, "times as fast as one")
 
-
     picture = photo(3840, 2160)
     found = ratios(
         lambda: _core.statistics(picture), lambda: _core.statistics(picture, threads=2), wall=True
