@@ -98,7 +98,8 @@ class Embedder:
                 free; nothing is copied.
             out: where to write: an array or tensor of the result's shape and type, any strides, or
                 a tuple of them for planes. It must not share memory with ``x``, since a pixel is
-                still read after it was published; for work in place use :meth:`stream`.
+                still read after it was published; for work in place use :meth:`stream`. Arrays of
+                jax cannot be written to, and do not say so: give them as ``x`` only.
             threads: how many may work, this one among them: on pictures of a batch, and on stripes
                 of rows. The bytes are the same for any number.
             input: how ``x`` is to be read.
