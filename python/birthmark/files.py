@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from birthmark.errors import OutputExists
+from birthmark.remote import RemotePath, as_path
 
 StrPath = str | os.PathLike[str]
 
@@ -21,16 +22,23 @@ def write_atomically(
 
     Whatever goes wrong on the way, ``path`` keeps its old content or stays absent. A symbolic
     link is followed. ``mode`` (less the process's umask) holds from the first byte on, so a file
-    of secrets written with 0o600 is never readable by others.
+    of secrets written with 0o600 is never readable by others. At a URL the store's own way of
+    writing takes the place of all that (S3 shows a file when all of it is there), without ``mode``.
 
     Raises:
         OutputExists: ``path`` exists and ``overwrite`` is False, or is not a regular file.
         OSError: the folder is missing, read-only or full; names ``path``, not the temporary file.
     """
+    remote = as_path(path)
+    if isinstance(remote, RemotePath):
+        if not overwrite and remote.exists():
+            raise OutputExists(f"{path}: exists; it is not overwritten")
+        remote.write_bytes(data)
+        return
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise OutputExists(f"{path}: exists and is not a regular file")
-    temporary = target.parent / f".birthmark-{secrets.token_hex(8)}.tmp"
+    temporary = target.parent / _temporary_name()
     try:
         with _removed_on_failure(temporary):
             _write_and_sync(temporary, data, mode)
@@ -77,7 +85,7 @@ def folder_atomically(path: StrPath) -> Iterator[Path]:
         raise OutputExists(f"{path}: exists and is not a folder")
     if target.is_dir() and any(target.iterdir()):
         raise OutputExists(f"{path}: output folder exists and is not empty")
-    temporary = target.parent / f".birthmark-{secrets.token_hex(8)}.tmp"
+    temporary = target.parent / _temporary_name()
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
@@ -89,6 +97,16 @@ def folder_atomically(path: StrPath) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync_folder(target.parent)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what processes left in a folder that were killed while they wrote files into it."""
+    for left in folder.glob(_temporary_name("*")):
+        left.unlink(missing_ok=True)
+
+
+def _temporary_name(token: str = "") -> str:
+    return f".birthmark-{token or secrets.token_hex(8)}.tmp"
 
 
 @contextlib.contextmanager

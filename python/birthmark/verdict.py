@@ -25,9 +25,10 @@ import enum
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ import numpy as np
 from birthmark import _core, payload
 from birthmark.calibration import Calibration, FloatArray, Sums
 from birthmark.claim import Claim, to_time
+from birthmark.engine import Engine, Here
 from birthmark.errors import (
     BirthmarkError,
     CouldNotJudge,
@@ -372,6 +374,7 @@ def verify(
     geometry: Geometry | None = None,
     tests_counted: int = 1,
     false_positive_rate: float | None = None,
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> Verdict:
     """Judge whether pictures, or a suspect model, carry the claim's mark.
@@ -400,6 +403,8 @@ def verify(
             mode, other customers, an earlier look): p is multiplied by it.
         false_positive_rate: at most this often is an innocent suspect called MARKED; by default
             what the claim states.
+        engine: who measures the pictures (:func:`birthmark.engine.open_engine`); by default this
+            process. What a suspect is asked is asked here.
         progress: called as (done, total, message).
 
     Raises:
@@ -429,6 +434,7 @@ def verify(
         model=model,
         trial=trial,
         geometry=geometry,
+        engine=engine,
         progress=progress,
     )
     return judge(
@@ -451,6 +457,7 @@ def measure(
     model: ImageModel | StrPath | None = None,
     trial: Trial | None = None,
     geometry: Geometry | None = None,
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> Measured:
     """Measure a suspect in one of the three ways of :func:`verify`.
@@ -469,7 +476,7 @@ def measure(
             )
         if not isinstance(pictures, SuspectPictures):
             pictures = SuspectPictures(pictures or ())
-        pool = _measure(pictures, geometry, progress)
+        pool = _measure(pictures, geometry, engine or Here(), progress)
         return Measured(pool, geometry=geometry)
     if inputs is None:
         raise ValueError("a suspect needs inputs to be asked")
@@ -606,20 +613,36 @@ def _load(picture: StrPath | Picture) -> Picture:
 
 
 def _measure(
-    pictures: SuspectPictures, geometry: Geometry | None, progress: Progress | None
+    pictures: SuspectPictures, geometry: Geometry | None, engine: Engine, progress: Progress | None
 ) -> Pool:
-    pool = Pool()
+    found: dict[str, PictureStatistics] = {}
+    rejected: list[tuple[str, str]] = []
     total = pictures.count() if progress else 0
-    for i, picture in enumerate(pictures):
+    measured = engine.map(partial(_measure_part, geometry), pictures.parts())
+    for i, (name, one, reason) in enumerate(measured):
+        if one is None:
+            rejected.append((name, reason))
+        elif one.sha256 in found:
+            rejected.append((name, "the same pixels as an earlier picture; counted once"))
+        else:
+            found[one.sha256] = one
         if progress:
-            progress(i, max(i, total), picture.name)
+            progress(i + 1, max(i + 1, total), name)
+    return Pool(list(found.values()), rejected)
+
+
+def _measure_part(
+    geometry: Geometry | None, part: SuspectPictures
+) -> Iterator[tuple[str, PictureStatistics | None, str]]:
+    """Measure each picture of a part, wherever that is done: name, statistics or why not."""
+    for picture in part:
+        alone = Pool()
         try:
-            pool.add(picture.name, _undone(picture.read(), geometry))
+            alone.add(picture.name, _undone(picture.read(), geometry))
         except BirthmarkError as error:
-            pool.rejected.append((picture.name, str(error).removeprefix(f"{picture.name}: ")))
-    if progress:
-        progress(1, 1, "measured")
-    return pool
+            yield picture.name, None, str(error).removeprefix(f"{picture.name}: ")
+        else:
+            yield picture.name, alone.pictures[0], ""
 
 
 def _undone(picture: Picture, geometry: Geometry | None) -> Picture:
