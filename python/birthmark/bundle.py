@@ -19,13 +19,13 @@ import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, BinaryIO, NoReturn, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
 from birthmark import _core
-from birthmark.calibration import Calibration, FloatArray, Sums
+from birthmark.calibration import Calibration, FloatArray
 from birthmark.claim import Claim, code_version, to_time
 from birthmark.errors import BirthmarkError, InvalidClaim, InvalidTrial, InvalidVerdict
 from birthmark.extract import PictureStatistics, Pool, Regression, extractor_sha256
@@ -101,6 +101,7 @@ _OPTIONAL = {"inputs.npy", "regression.npy", "own.npy", "trial.json"}
 _SIGNED_PREFIX = b"birthmark verdict\0"
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 _MAX_BUNDLE_BYTES = 1 << 30
+_MOST_CONTAINER_BYTES = 1 << 16
 # Solving the same equations on another machine gives the same to about 1e-13.
 _ESTIMATE_TOLERANCE = 1e-9
 _TOLERANCE = 1e-6
@@ -186,12 +187,12 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
             }
         ),
         "claim.json": verdict.claim.to_bytes(),
-        "statistics.npy": _npy(_stack(verdict.measured.pool.pictures)),
+        "statistics.npy": _npy_of_sums(verdict.measured.pool.pictures),
         "estimate.npy": _npy(verdict.estimate.astype("<f8")),
     }
     measured = verdict.measured
     if measured.inputs:
-        members["inputs.npy"] = _npy(_stack(measured.inputs))
+        members["inputs.npy"] = _npy_of_sums(measured.inputs)
     if measured.regression is not None:
         equations = measured.regression
         both = np.concatenate([equations.gram, equations.projection[:, :, None]], axis=2)
@@ -202,10 +203,9 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
         members["trial.json"] = measured.trial.to_bytes()
     members["manifest.json"] = _manifest(members)
     members["manifest.sig"] = key.sign(_SIGNED_PREFIX + members["manifest.json"])
-    data = _pack(members)
-    if len(data) > _MAX_BUNDLE_BYTES:
+    if sum(map(len, members.values())) > _MAX_BUNDLE_BYTES - _MOST_CONTAINER_BYTES:
         raise InvalidVerdict(f"{path}: more pictures than a verdict bundle may hold")
-    write_atomically(path, data)
+    write_atomically(path, lambda stream: _pack(members, stream))
 
 
 def recheck(path: StrPath, key: OwnerKey | ClaimKey | None = None) -> Rechecked:
@@ -503,8 +503,16 @@ def _manifest(members: dict[str, bytes]) -> bytes:
     return _json({name: hashlib.sha256(data).hexdigest() for name, data in members.items()})
 
 
-def _stack(pictures: Sequence[PictureStatistics]) -> Sums:
-    return np.stack([p.sums for p in pictures]).astype("<i8")
+def _npy_of_sums(pictures: Sequence[PictureStatistics]) -> bytes:
+    """All sums as one array, int64 [pictures, tones, orbits + 1], without a copy of them all."""
+    stream = io.BytesIO()
+    shape = (len(pictures), *pictures[0].sums.shape)
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": "<i8", "fortran_order": False, "shape": shape}
+    )
+    for picture in pictures:
+        stream.write(picture.sums.astype("<i8").tobytes())
+    return stream.getvalue()
 
 
 def _npy(array: npt.NDArray[Any]) -> bytes:
@@ -529,15 +537,13 @@ def _array(
     return array
 
 
-def _pack(members: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
+def _pack(members: dict[str, bytes], stream: BinaryIO) -> None:
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, data in members.items():
             info = zipfile.ZipInfo(name, _FIXED_DATE)
             info.create_system = 3  # Unix, on every system
             info.external_attr = 0o644 << 16
             archive.writestr(info, data)
-    return stream.getvalue()
 
 
 def _unpack(whole: bytes) -> dict[str, bytes]:
@@ -559,9 +565,10 @@ def _unpack(whole: bytes) -> dict[str, bytes]:
     except Exception as error:  # zipfile raises whatever its parser trips over
         reason = str(error) or "it ends too early"
         raise InvalidVerdict(f"not a whole verdict bundle: {reason}") from None
-    packed = _pack(members)
-    if packed != whole:
-        _blame(whole, packed, entries)
+    packed = io.BytesIO()
+    _pack(members, packed)
+    if packed.getvalue() != whole:
+        _blame(whole, packed.getvalue(), entries)
     return members
 
 

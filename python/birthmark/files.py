@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from birthmark.errors import OutputExists
 from birthmark.remote import RemotePath, as_path
@@ -16,10 +18,15 @@ StrPath = str | os.PathLike[str]
 
 
 def write_atomically(
-    path: StrPath, data: bytes | memoryview, *, mode: int = 0o644, overwrite: bool = True
+    path: StrPath,
+    data: bytes | memoryview | Callable[[BinaryIO], None],
+    *,
+    mode: int = 0o644,
+    overwrite: bool = True,
 ) -> None:
     """Write ``data`` under a temporary name in the same folder, fsync, then rename to ``path``.
 
+    ``data`` may be a function that writes it to the stream that it is given.
     Whatever goes wrong on the way, ``path`` keeps its old content or stays absent. A symbolic
     link is followed. ``mode`` (less the process's umask) holds from the first byte on, so a file
     of secrets written with 0o600 is never readable by others. At a URL the store's own way of
@@ -33,6 +40,10 @@ def write_atomically(
     if isinstance(remote, RemotePath):
         if not overwrite and remote.exists():
             raise OutputExists(f"{path}: exists; it is not overwritten")
+        if callable(data):
+            stream = io.BytesIO()
+            data(stream)
+            data = stream.getbuffer()
         remote.write_bytes(data)
         return
     target = Path(os.path.realpath(path))
@@ -120,10 +131,15 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
         raise
 
 
-def _write_and_sync(path: Path, data: bytes | memoryview, mode: int) -> None:
+def _write_and_sync(
+    path: Path, data: bytes | memoryview | Callable[[BinaryIO], None], mode: int
+) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with open(descriptor, "wb") as stream:
-        stream.write(data)
+        if callable(data):
+            data(stream)
+        else:
+            stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
 

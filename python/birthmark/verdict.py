@@ -591,9 +591,14 @@ def _curve(
     pool: Pool, calibration: Calibration, direction: FloatArray
 ) -> tuple[tuple[int, float], ...]:
     """log10 p of the blind cosine test after 1, 2, 4 ... all pictures."""
-    counts = sorted({min(2**i, len(pool.pictures)) for i in range(32)})
-    running = np.cumsum([p.sums for p in pool.pictures], axis=0)
-    return tuple((k, log10_p_of_sums(running[k - 1], calibration, direction)) for k in counts)
+    counts = {min(2**i, len(pool.pictures)) for i in range(32)}
+    running = np.zeros((_core.TONES, _core.ORBITS + 1), np.int64)
+    curve = []
+    for k, picture in enumerate(pool.pictures, 1):
+        running += picture.sums
+        if k in counts:
+            curve.append((k, log10_p_of_sums(running, calibration, direction)))
+    return tuple(curve)
 
 
 def _named(pictures: Pictures) -> list[tuple[str, StrPath | Picture]]:
