@@ -125,8 +125,13 @@ def test_surrogate_and_suspect(work: Path, run, models_folder: Path) -> None:
     assert code == 1
     assert json.loads(out)["mode"] == "blind"
     model = models_folder / "espcn_x2.onnx"
-    _, out, _ = run(VERIFY + f"--suspect S.onnx --inputs photos --model {model} --json")
+    _, out, _ = run(
+        VERIFY + f"--suspect S.onnx --inputs photos --model {model} --report informed.html --json"
+    )
     assert json.loads(out)["mode"] == "informed"
+    report = (work / "informed.html").read_text()
+    assert report.count("the suspect&#x27;s answer</figcaption>") == 2
+    assert report.count("less that of the owner&#x27;s model, 20 times</figcaption>") == 2
 
 
 def test_passphrase_from_a_descriptor(work: Path, run, monkeypatch) -> None:

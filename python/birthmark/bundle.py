@@ -205,7 +205,7 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
     members["manifest.sig"] = key.sign(_SIGNED_PREFIX + members["manifest.json"])
     if sum(map(len, members.values())) > _MAX_BUNDLE_BYTES - _MOST_CONTAINER_BYTES:
         raise InvalidVerdict(f"{path}: more pictures than a verdict bundle may hold")
-    write_atomically(path, lambda stream: _pack(members, stream))
+    write_atomically(path, lambda stream: _write(members, stream))
 
 
 def recheck(path: StrPath, key: OwnerKey | ClaimKey | None = None) -> Rechecked:
@@ -537,7 +537,13 @@ def _array(
     return array
 
 
-def _pack(members: dict[str, bytes], stream: BinaryIO) -> None:
+def _pack(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    _write(members, stream)
+    return stream.getvalue()
+
+
+def _write(members: dict[str, bytes], stream: BinaryIO) -> None:
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, data in members.items():
             info = zipfile.ZipInfo(name, _FIXED_DATE)
@@ -565,10 +571,9 @@ def _unpack(whole: bytes) -> dict[str, bytes]:
     except Exception as error:  # zipfile raises whatever its parser trips over
         reason = str(error) or "it ends too early"
         raise InvalidVerdict(f"not a whole verdict bundle: {reason}") from None
-    packed = io.BytesIO()
-    _pack(members, packed)
-    if packed.getvalue() != whole:
-        _blame(whole, packed.getvalue(), entries)
+    packed = _pack(members)
+    if packed != whole:
+        _blame(whole, packed, entries)
     return members
 
 

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from birthmark.claim import Claim
     from birthmark.geometry import Geometry
     from birthmark.keys import ClaimKey, OwnerKey
+    from birthmark.models import ImageModel
+    from birthmark.pictures import Picture
     from birthmark.suspects import SuspectPictures
     from birthmark.verdict import Verdict
 
@@ -390,7 +393,6 @@ def _surrogate(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from birthmark.claim import Claim
-    from birthmark.pictures import read_picture
     from birthmark.report import write_report
     from birthmark.verdict import Decision, verify
 
@@ -404,13 +406,14 @@ def _verify(options: argparse.Namespace) -> int:
     key = shared.load_key(options)
     pictures = shared.suspect_pictures(options)
     geometry = _geometry(pictures, claim, key) if options.search else None
+    asked = shared.suspect_arguments(options)
     progress = Progress("measuring")
     with shared.engine(options) as engine:
         verdict = verify(
             pictures,
             claim,
             key,
-            **shared.suspect_arguments(options),
+            **asked,
             customer=options.customer,
             geometry=geometry,
             tests_counted=options.tests_counted,
@@ -422,14 +425,12 @@ def _verify(options: argparse.Namespace) -> int:
     if options.verdict:
         verdict.save(options.verdict, key)
     if options.report:
-        # A file whose name has stray bytes is judged, but cannot be opened by what is shown of it.
-        judged = [e.name for e in verdict.evidence if options.pictures and Path(e.name).exists()]
         write_report(
             verdict,
             options.report,
             key=claim.mark_key(key),
             bundle=options.verdict,
-            examples=[(name, read_picture(name)) for name in judged[:3]],
+            examples=_examples(verdict, asked["suspect"], asked["model"]),
         )
     with shared.open_registry(options) as registry:
         if registry:
@@ -441,6 +442,27 @@ def _verify(options: argparse.Namespace) -> int:
         for name, said in trusted.items():
             print(f"{name:>15}  {shared.printable(said)}")
     return 0 if verdict.decision is Decision.MARKED else 1
+
+
+def _examples(
+    verdict: Verdict, suspect: ImageModel | None, model: ImageModel | None
+) -> list[tuple[str, Picture]]:
+    """Some pictures of the case; of a suspect that was asked, its answers and how they differ."""
+    from birthmark.pictures import read_picture
+    from birthmark.report import AMPLIFIED, amplified_difference
+
+    # A file whose name has stray bytes is judged, but cannot be opened by what is shown of it.
+    read = ((e.name, read_picture(e.name)) for e in verdict.evidence if Path(e.name).exists())
+    if suspect is None:
+        return list(islice(read, 3))
+    shown: list[tuple[str, Picture]] = []
+    for name, question in islice(read, 2):
+        answer = suspect(question)
+        shown.append((f"{name}: the suspect's answer", answer))
+        if model is not None:
+            caption = f"{name}: the answer less that of the owner's model, {AMPLIFIED} times"
+            shown.append((caption, amplified_difference(answer, model(question))))
+    return shown
 
 
 def _geometry(pictures: SuspectPictures | None, claim: Claim, key: OwnerKey) -> Geometry:
