@@ -32,7 +32,7 @@ from birthmark.mark import provision
 from birthmark.pictures import Picture, encode_png, read_picture, write_png
 from birthmark.publish import UNFINISHED, publish
 from birthmark.remote import RemotePath
-from birthmark.suspects import SuspectPictures
+from birthmark.suspects import SuspectPictures, name_of
 from birthmark.verdict import Verdict, verify
 from conftest import Published, half_size
 from dying import Dying
@@ -234,6 +234,12 @@ def test_a_store_that_does_not_answer_is_an_os_error(
         RemotePath("s3://elsewhere/x.png").read_bytes(10)
     assert caught.value.filename == "s3://elsewhere/x.png"
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_a_signed_address_is_not_shown() -> None:
+    signed = RemotePath("https://host.example/folder/a.png?Signature=secret")
+    assert (signed.name, signed.stem, signed.suffix) == ("a.png", "a", ".png")
+    assert name_of(signed) == "https://host.example/folder/a.png"
 
 
 def test_files_at_urls_are_read_up_to_a_size(s3: RemotePath) -> None:

@@ -17,11 +17,11 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from birthmark.errors import BirthmarkError, EngineFailed, MissingLibrary
+from birthmark.errors import EngineFailed, MissingLibrary
 from birthmark.extract import extractor_sha256
 
 Item = TypeVar("Item")
@@ -94,16 +94,16 @@ class DaskEngine:
                 if not waiting:
                     return
                 yield from waiting.popleft().result()
-        except BirthmarkError:
-            raise
         except distributed.KilledWorker as error:
             raise EngineFailed(
                 f"{error.allowed_failures + 1} workers died over the same few pictures"
             ) from error
         except (CommClosedError, CancelledError) as error:
-            raise EngineFailed(f"the cluster is gone: {error}") from error
+            why = " ".join(str(error).split())
+            raise EngineFailed(f"the cluster is gone: {why}") from error
         finally:
-            self._client.cancel(list(waiting), force=True)
+            with suppress(OSError, TimeoutError, CancelledError):  # of a cluster that is gone
+                self._client.cancel(list(waiting), force=True)
 
 
 def _work_on(

@@ -63,8 +63,13 @@ class RemotePath(os.PathLike[str]):
         return self._pure.suffix
 
     @property
+    def shown(self) -> str:
+        """It without what signs a request (``?...`` of http), for verdicts and reports."""
+        return self.url.partition("?")[0] if self.url.lower().startswith("http") else self.url
+
+    @property
     def _pure(self) -> PurePosixPath:
-        return PurePosixPath(self.url.partition("://")[2])
+        return PurePosixPath(self.shown.partition("://")[2])
 
     def exists(self) -> bool:
         """Whether a file or folder is there."""

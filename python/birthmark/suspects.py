@@ -218,6 +218,8 @@ def path_of(source: object, index: int) -> AnyPath:
 
 def name_of(path: AnyPath) -> str:
     """A path as text; a file name's stray bytes are shown as such."""
+    if isinstance(path, RemotePath):
+        return path.shown
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
