@@ -231,7 +231,7 @@ def test_passphrase_is_asked_for_twice_when_made(work: Path, run, monkeypatch) -
 
 
 def test_an_interrupted_command_leaves_nothing(work: Path, run, monkeypatch) -> None:
-    from birthmark import pictures
+    from birthmark import publish
 
     written: list[Path] = []
 
@@ -241,7 +241,7 @@ def test_an_interrupted_command_leaves_nothing(work: Path, run, monkeypatch) -> 
         written.append(path)
         path.write_bytes(b"picture")
 
-    monkeypatch.setattr(pictures, "write_png", stop_at_the_third)
+    monkeypatch.setattr(publish, "write_png", stop_at_the_third)
     before = sorted(p.name for p in work.iterdir())
     code, out, error = run("embed --mark m.mark photos -o stopped")
     assert (code, out, error) == (130, "", "\nbirthmark: interrupted\n")
