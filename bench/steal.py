@@ -21,6 +21,7 @@ from scipy import stats
 from birthmark.calibration import Calibration
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
+from birthmark.exact_tests import run_tests
 from birthmark.extract import Pool
 from birthmark.keys import MarkKey, OwnerKey
 from birthmark.mark import provision
@@ -29,7 +30,7 @@ from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture, through_jpeg
 from birthmark.progress import Progress
 from birthmark.training.surrogates import steal
-from birthmark.verdict import run_tests, verify
+from birthmark.verdict import verify
 
 MODELS = {"sr": "models/espcn_x2.onnx", "denoise": "models/denoise_small.onnx"}
 NOISE_LEVELS = 25

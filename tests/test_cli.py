@@ -126,8 +126,13 @@ def test_surrogate_and_suspect(work: Path, run, models_folder: Path) -> None:
     assert code == 1
     assert json.loads(out)["mode"] == "blind"
     model = models_folder / "espcn_x2.onnx"
-    _, out, _ = run(VERIFY + f"--suspect S.onnx --inputs photos --model {model} --json")
+    _, out, _ = run(
+        VERIFY + f"--suspect S.onnx --inputs photos --model {model} --report informed.html --json"
+    )
     assert json.loads(out)["mode"] == "informed"
+    report = (work / "informed.html").read_text()
+    assert report.count("the suspect&#x27;s answer</figcaption>") == 2
+    assert report.count("less that of the owner&#x27;s model, 20 times</figcaption>") == 2
 
 
 def test_passphrase_from_a_descriptor(work: Path, run, monkeypatch) -> None:
@@ -227,7 +232,7 @@ def test_passphrase_is_asked_for_twice_when_made(work: Path, run, monkeypatch) -
 
 
 def test_an_interrupted_command_leaves_nothing(work: Path, run, monkeypatch) -> None:
-    from birthmark import pictures
+    from birthmark import publish
 
     written: list[Path] = []
 
@@ -237,7 +242,7 @@ def test_an_interrupted_command_leaves_nothing(work: Path, run, monkeypatch) -> 
         written.append(path)
         path.write_bytes(b"picture")
 
-    monkeypatch.setattr(pictures, "write_png", stop_at_the_third)
+    monkeypatch.setattr(publish, "write_png", stop_at_the_third)
     before = sorted(p.name for p in work.iterdir())
     code, out, error = run("embed --mark m.mark photos -o stopped")
     assert (code, out, error) == (130, "", "\nbirthmark: interrupted\n")

@@ -203,7 +203,9 @@ def commands_of(document: Path) -> list[str]:
     return [line for line in lines if line.startswith("birthmark ")]
 
 
-@pytest.mark.parametrize("command", commands_of(DOCS / "evidence.md"))
+@pytest.mark.parametrize(
+    "command", [*commands_of(DOCS / "evidence.md"), *commands_of(DOCS / "scale.md")]
+)
 def test_documented_commands_have_these_options(command: str) -> None:
     cli._parser().parse_args(shlex.split(command)[1:])
 

@@ -16,12 +16,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from birthmark.claim import Claim
 from birthmark.geometry import Geometry
 from birthmark.mark import coordinates
 from birthmark.measure import Measured
 from birthmark.report import chip_agreement, render, write_report
+from birthmark.report.chance import UNUSED_KEYS, kolmogorov_p, null_log10_p
+from birthmark.report.examples import amplified_difference
+from birthmark.tails import log10_p_of_cosine
 from birthmark.verdict import Decision, Verdict, verify
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -90,7 +94,7 @@ def test_is_one_well_formed_file(verdict: Verdict, mark_key, tmp_path: Path) -> 
     write_report(verdict, tmp_path / "r.html", key=mark_key, examples=[("host", picture)])
     text = (tmp_path / "r.html").read_text()
     checker = checked(text)
-    assert checker.tags.count("svg") == 4
+    assert checker.tags.count("svg") == 5
     assert checker.tags.count("caption") >= 8
     assert len(text) < 3_000_000
 
@@ -165,6 +169,42 @@ def test_counts_what_was_searched(verdict: Verdict) -> None:
     assert rows["Other tests of this suspect, as stated"] == "3"
     assert rows["Hypotheses counted: the product"] == "360"
     assert rows["Scale that was undone"] == "1.5"
+
+
+def test_unused_keys_find_what_chance_foretells(verdict: Verdict) -> None:
+    log10_p = null_log10_p(verdict.estimate)
+    assert len(log10_p) == UNUSED_KEYS >= 10_000
+    assert (np.diff(log10_p) >= 0).all()
+    exact = stats.kstest(10.0**log10_p, "uniform").pvalue
+    assert kolmogorov_p(10.0**log10_p) == pytest.approx(exact, rel=0.02)
+    assert exact > 0.001
+    assert verdict.tests.log10_p_cosine < log10_p[0]
+    # The straight lines between the exact places are right.
+    cosine = float(np.cos(1.4))
+    n = len(verdict.estimate)
+    p = stats.beta.sf((cosine + 1) / 2, (n - 1) / 2, (n - 1) / 2)
+    assert log10_p_of_cosine(cosine, n) == pytest.approx(np.log10(p))
+    text = html.unescape(render(verdict))
+    assert f"p\u00a0=\u00a0{kolmogorov_p(10.0**log10_p):.2f}" in text
+    below = int((log10_p < -2).sum())
+    assert f'<th scope="row">0.010</th><td>{below}</td><td>200 (173 to 227)</td>' in text
+
+
+@given(st.floats(0.0, 1.0), st.integers(1, 9))
+def test_values_that_are_not_uniform_are_seen(start: float, power: int) -> None:
+    ranks = (np.arange(20_000) + 0.5) / 20_000
+    assert kolmogorov_p(ranks) == 1.0
+    if power > 1:
+        assert kolmogorov_p(ranks**power) < 1e-9
+    if start > 0.05:
+        assert kolmogorov_p(start + (1 - start) * ranks) < 1e-9
+
+
+def test_differences_are_shown_twenty_times() -> None:
+    own = np.array([[[100, 100, 100], [0, 255, 9]]], np.uint8)
+    answer = np.array([[[101, 98, 100], [255, 0, 9]]], np.uint8)
+    shown = amplified_difference(answer, own)
+    assert shown.tolist() == [[[148, 88, 128], [255, 0, 128]]]
 
 
 def test_informed_report_shows_its_controls(session_claim, published, sr_model) -> None:
@@ -268,7 +308,7 @@ def test_large_numbers_never_overstate(log10: float) -> None:
 
 
 def test_says_how_it_was_done_and_what_it_does_not_say(verdict: Verdict) -> None:
-    from birthmark.bundle import HYPOTHESES, NOT_SAID, PROTOCOL
+    from birthmark.protocol import HYPOTHESES, NOT_SAID, PROTOCOL
 
     text = html.unescape(render(verdict))
     for sentence in (NOT_SAID, *HYPOTHESES.values(), *PROTOCOL):
@@ -318,7 +358,7 @@ def test_in_a_real_browser(page: Path, width: int, scheme: Any, tmp_path: Path) 
         sizes = tab.evaluate("[...document.images].map(i => [i.naturalWidth, i.alt])")
         assert len(sizes) == 2 and all(side > 0 and alt for side, alt in sizes)
         plots = tab.locator("svg[role=img]")
-        assert plots.count() == 4
+        assert plots.count() == 5
         for plot in plots.all():
             box = plot.bounding_box()
             assert box and 200 < box["width"] <= width and box["height"] > 100

@@ -88,6 +88,17 @@ def test_a_changed_byte_never_changes_what_is_vouched_for(
         assert vouched.time == said.time
 
 
+@pytest.mark.parametrize("place", ["version", "serial number"])
+def test_an_odd_certificate_is_refused(authority: Authority, stamp: bytes, place: str) -> None:
+    """cryptography has an error and a warning of its own for these."""
+    version = b"\xa0\x03\x02\x01\x02"  # [0] INTEGER 2; the serial number follows
+    assert version in stamp and stamp[stamp.index(version) + 5] == 2
+    changed = bytearray(stamp)
+    changed[stamp.index(version) + (4 if place == "version" else 7)] ^= 0xB2
+    with pytest.raises(InvalidStamp):
+        check_stamp(bytes(changed), DIGEST, load_certificates(authority.roots))
+
+
 @given(st.binary(max_size=300))
 def test_foreign_bytes(data: bytes) -> None:
     with pytest.raises(InvalidStamp):

@@ -12,10 +12,11 @@ from scipy import stats
 from scipy.special import betainc
 
 from birthmark.errors import CouldNotJudge, InvalidArray, InvalidClaim, InvalidModel
+from birthmark.exact_tests import run_tests
 from birthmark.keys import MarkKey
 from birthmark.mark import claimed_chips, rotation
 from birthmark.tails import log10_p_of_both, log10_p_of_chips, log10_p_of_cosine
-from birthmark.verdict import Decision, run_tests, verify
+from birthmark.verdict import Decision, verify
 
 
 @given(c=st.floats(-0.999, 0.999), n=st.integers(2, 300))

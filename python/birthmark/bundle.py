@@ -16,8 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -26,21 +26,31 @@ from birthmark import _core
 from birthmark.bundle_container import (
     INFORMED,
     MAX_BYTES,
+    MOST_CONTAINER_BYTES,
     from_npy,
     manifest_of,
-    pack,
     to_json,
     to_npy,
+    to_stacked_npy,
     unpack,
+    write,
 )
-from birthmark.calibration import Calibration, FloatArray, Sums
+from birthmark.calibration import Calibration, FloatArray
 from birthmark.claim import Claim, code_version, from_time, in_order, is_time, to_time
 from birthmark.errors import BirthmarkError, InvalidClaim, InvalidTrial, InvalidVerdict
+from birthmark.exact_tests import (
+    DECOYS,
+    Tests,
+    corrected_log10_p,
+    count_decoys_as_good,
+    tests_agree,
+)
 from birthmark.extract import PictureStatistics, Pool, Regression, extractor_sha256
 from birthmark.files import StrPath, write_atomically
 from birthmark.geometry import Geometry
 from birthmark.keys import ClaimKey, OwnerKey
 from birthmark.measure import Measured
+from birthmark.protocol import HYPOTHESES, NOT_SAID, PROTOCOL
 from birthmark.tails import (
     log10_likelihood_ratio,
     log10_p_of_chips,
@@ -49,52 +59,13 @@ from birthmark.tails import (
 )
 from birthmark.trial import Trial
 from birthmark.verdict import (
-    DECOYS,
     LOG10_KEYS_IN_DOUBT,
     Control,
     PictureEvidence,
-    Tests,
     Verdict,
-    corrected_log10_p,
-    count_decoys_as_good,
     decide,
     judge,
     payload_hex,
-    tests_agree,
-)
-
-HYPOTHESES = {
-    "prosecution": "The suspect was trained on outputs that carry the claim's mark.",
-    "defence": "The suspect never saw outputs that carry the claim's mark.",
-}
-NOT_SAID = (
-    "A verdict says that marked outputs were among what the suspect learned from. It does not say"
-    " who trained it, when, or whether that was allowed. UNMARKED and UNDECIDED do not say that the"
-    " suspect is independent: a mark may be too weak to be seen."
-)
-PROTOCOL = (
-    "All chance in the p-values is that of the claim's secret key, drawn before the suspect was"
-    " seen; nothing is assumed of the pictures.",
-    "The calibration was measured on the owner's model before anything was published, and its hash"
-    " stands in the signed claim.",
-    "Statistics are summed over all pictures before anything is tested; equal pictures count once.",
-    "The cosine test decides. Chips and decoys test the same in two other ways and must agree with"
-    " it, or there is no verdict.",
-    "p is multiplied by the number of hypotheses tried (Bonferroni), each scale and angle that was"
-    " tried among them.",
-    "The owner may have made several claims, each with a mark of its own, before anything was"
-    " published, and kept the one whose mark reads best in his own model's outputs. The claim"
-    " states how many (draws), and p is multiplied by that number too.",
-    "A picture that once was an output of the owner's model carries the mark through any model:"
-    " what a suspect is asked must be fresh. Each input is read for the mark itself, and one that"
-    " carries it voids the test.",
-    "The claim's secret was committed to in the claim, so there is one key to each claim. A claim"
-    " with a time stamp from before the suspect existed leaves nothing to search for. Who doubts"
-    " the date may count 2^64 keys: that p is given too.",
-    "A declared trial fixes inputs and number of queries before the suspect is asked; the nonces of"
-    " both parties choose the inputs.",
-    "The likelihood ratio weighs all strengths of a mark alike (p has density k p^(k-1), k uniform"
-    " in 0..1); an innocent suspect reaches R at most once in R cases.",
 )
 
 Estimates = tuple[FloatArray, FloatArray | None]
@@ -186,12 +157,12 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
             }
         ),
         "claim.json": verdict.claim.to_bytes(),
-        "statistics.npy": to_npy(_stack(verdict.measured.pool.pictures)),
+        "statistics.npy": to_stacked_npy([p.sums for p in verdict.measured.pool.pictures], "<i8"),
         "estimate.npy": to_npy(verdict.estimate.astype("<f8")),
     }
     measured = verdict.measured
     if measured.inputs:
-        members["inputs.npy"] = to_npy(_stack(measured.inputs))
+        members["inputs.npy"] = to_stacked_npy([p.sums for p in measured.inputs], "<i8")
     if measured.regression is not None:
         equations = measured.regression
         both = np.concatenate([equations.gram, equations.projection[:, :, None]], axis=2)
@@ -206,10 +177,9 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
         members["trial.json"] = measured.trial.to_bytes()
     members["manifest.json"] = manifest_of(members)
     members["manifest.sig"] = key.sign(_SIGNED_PREFIX + members["manifest.json"])
-    data = pack(members)
-    if len(data) > MAX_BYTES:
+    if sum(map(len, members.values())) > MAX_BYTES - MOST_CONTAINER_BYTES:
         raise InvalidVerdict(f"{path}: more pictures than a verdict bundle may hold")
-    write_atomically(path, data)
+    write_atomically(path, partial(write, members))
 
 
 def recheck(path: StrPath, key: OwnerKey | ClaimKey | None = None) -> Rechecked:
@@ -519,7 +489,3 @@ def _same(a: Any, b: Any) -> bool:
 def _follows(later: str, earlier: str) -> bool:
     """Whether it is a time, and may come after the other."""
     return is_time(later) and in_order(from_time(earlier), from_time(later))
-
-
-def _stack(pictures: Sequence[PictureStatistics]) -> Sums:
-    return np.stack([p.sums for p in pictures]).astype("<i8")

@@ -11,7 +11,7 @@ import json
 import math
 import zipfile
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,8 @@ INFORMED = ("regression.npy", "tint.npy", "tint_regression.npy", "own.npy")
 _OPTIONAL = {"inputs.npy", *INFORMED, "trial.json"}
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 MAX_BYTES = 1 << 30
+MOST_CONTAINER_BYTES = 1 << 16
+"""What the zip adds to its members, at the most."""
 
 
 def to_json(value: Any) -> bytes:
@@ -56,6 +58,18 @@ def to_npy(array: npt.NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
+def to_stacked_npy(arrays: Sequence[npt.NDArray[Any]], dtype: str) -> bytes:
+    """Arrays of one shape as one NumPy file [count, *shape], without a copy of them all."""
+    stream = io.BytesIO()
+    shape = (len(arrays), *arrays[0].shape)
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": dtype, "fortran_order": False, "shape": shape}
+    )
+    for array in arrays:
+        stream.write(array.astype(dtype).tobytes())
+    return stream.getvalue()
+
+
 def from_npy(
     members: dict[str, bytes], name: str, dtype: str, shape: tuple[int, ...]
 ) -> npt.NDArray[Any]:
@@ -73,15 +87,20 @@ def from_npy(
 
 
 def pack(members: dict[str, bytes]) -> bytes:
-    """The members as a zip, in the one way that there is."""
+    """The members as a zip."""
     stream = io.BytesIO()
+    write(members, stream)
+    return stream.getvalue()
+
+
+def write(members: dict[str, bytes], stream: BinaryIO) -> None:
+    """Write the members as a zip, in the one way that there is."""
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, data in members.items():
             info = zipfile.ZipInfo(name, _FIXED_DATE)
             info.create_system = 3  # Unix, on every system
             info.external_attr = 0o644 << 16
             archive.writestr(info, data)
-    return stream.getvalue()
 
 
 def unpack(whole: bytes) -> dict[str, bytes]:

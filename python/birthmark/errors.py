@@ -43,6 +43,10 @@ class MissingLibrary(BirthmarkError):
     """A library that is asked for is not in this build of the package, or is not installed."""
 
 
+class EngineFailed(BirthmarkError):
+    """The workers of an engine are gone, cannot be reached, or run another version of birthmark."""
+
+
 class InvalidMarkFile(BirthmarkError):
     """A mark file is truncated, foreign, of an unknown version, or fails its checksum."""
 

@@ -27,7 +27,7 @@ _OUTLIER_LEVELS = 12.0
 _BLOCK_PX = 16
 _TINT_ROWS = _core.TINT_FIELDS * _core.TONES
 _EXTRACTOR_MODULES = (
-    *("calibration", "extract", "geometry", "keys", "mark", "measure"),
+    *("calibration", "exact_tests", "extract", "geometry", "keys", "mark", "measure"),
     *("payload", "pictures", "tails", "verdict"),
 )
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from birthmark.errors import OutputExists
+from birthmark.remote import RemotePath, as_path
 
 StrPath = str | os.PathLike[str]
 
@@ -26,25 +28,44 @@ _TEMPORARY = re.compile(r"\.birthmark-[0-9a-f]{16}\.tmp")
 
 
 def write_atomically(
-    path: StrPath, data: bytes | memoryview, *, mode: int = 0o644, overwrite: bool = True
+    path: StrPath,
+    data: bytes | memoryview | Callable[[BinaryIO], None],
+    *,
+    mode: int = 0o644,
+    overwrite: bool = True,
 ) -> None:
     """Write ``data`` under a temporary name in the same folder, fsync, then rename to ``path``.
 
+    ``data`` may be a function that writes it to the stream that it is given.
     Whatever goes wrong on the way, ``path`` keeps its old content or stays absent. A symbolic
     link is followed. ``mode`` (less the process's umask) holds from the first byte on, so a file
-    of secrets written with 0o600 is never readable by others.
+    of secrets written with 0o600 is never readable by others. At a URL the store's own way of
+    writing takes the place of all that (S3 shows a file when all of it is there), without ``mode``.
 
     Raises:
         OutputExists: ``path`` exists and ``overwrite`` is False, or is not a regular file.
         OSError: the folder is missing, read-only or full; names ``path``, not the temporary file.
     """
+    remote = as_path(path)
+    if isinstance(remote, RemotePath):
+        if not overwrite and remote.exists():
+            raise OutputExists(f"{path}: exists; it is not overwritten")
+        if callable(data):
+            whole = io.BytesIO()
+            data(whole)
+            data = whole.getbuffer()
+        remote.write_bytes(data)
+        return
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise OutputExists(f"{path}: exists and is not a regular file")
     try:
         temporary, stream = _new_temporary_file(target.parent, mode)
         with stream, _removed_on_failure(temporary):
-            stream.write(data)
+            if callable(data):
+                data(stream)
+            else:
+                stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
             if overwrite:

@@ -7,17 +7,18 @@ stops everything, since nothing can be said of it.
 
 from __future__ import annotations
 
-import functools
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from birthmark import _core
 from birthmark.calibration import Calibration, FloatArray, Sums
 from birthmark.claim import Claim
+from birthmark.engine import Engine, Here
 from birthmark.errors import BirthmarkError, CouldNotJudge, InvalidArray, InvalidModel, InvalidTrial
 from birthmark.extract import PictureStatistics, Pool, Regression, pixels_sha256
 from birthmark.files import StrPath
@@ -97,6 +98,7 @@ def measure(
     trial: Trial | None = None,
     geometry: Geometry | None = None,
     limit_s: float | None = None,
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> Measured:
     """Measure a suspect in one of the three ways of :func:`birthmark.verify`.
@@ -115,7 +117,7 @@ def measure(
             )
         if not isinstance(pictures, SuspectPictures):
             pictures = SuspectPictures(pictures or ())
-        pool = _measure(pictures, geometry, progress)
+        pool = _measure(pictures, geometry, engine or Here(), progress)
         return Measured(pool, geometry=geometry)
     if inputs is None:
         raise ValueError("a suspect needs inputs to be asked")
@@ -144,20 +146,36 @@ def _load(picture: StrPath | Picture) -> Picture:
 
 
 def _measure(
-    pictures: SuspectPictures, geometry: Geometry | None, progress: Progress | None
+    pictures: SuspectPictures, geometry: Geometry | None, engine: Engine, progress: Progress | None
 ) -> Pool:
-    pool = Pool()
+    found: dict[str, PictureStatistics] = {}
+    rejected: list[tuple[str, str]] = []
     total = pictures.count() if progress else 0
-    for i, picture in enumerate(pictures):
+    measured = engine.map(partial(_measure_part, geometry), pictures.parts())
+    for i, (name, one, reason) in enumerate(measured):
+        if one is None:
+            rejected.append((name, reason))
+        elif one.sha256 in found:
+            rejected.append((name, "the same pixels as an earlier picture; counted once"))
+        else:
+            found[one.sha256] = one
         if progress:
-            progress(i, max(i, total), picture.name)
+            progress(i + 1, max(i + 1, total), name)
+    return Pool(list(found.values()), rejected)
+
+
+def _measure_part(
+    geometry: Geometry | None, part: SuspectPictures
+) -> Iterator[tuple[str, PictureStatistics | None, str]]:
+    """Measure each picture of a part, wherever that is done: name, statistics or why not."""
+    for picture in part:
+        alone = Pool()
         try:
-            pool.add(picture.name, _undone(picture.read(), geometry))
+            alone.add(picture.name, _undone(picture.read(), geometry))
         except BirthmarkError as error:
-            pool.rejected.append((picture.name, str(error).removeprefix(f"{picture.name}: ")))
-    if progress:
-        progress(1, 1, "measured")
-    return pool
+            yield picture.name, None, str(error).removeprefix(f"{picture.name}: ")
+        else:
+            yield picture.name, alone.pictures[0], ""
 
 
 def _undone(picture: Picture, geometry: Geometry | None) -> Picture:
@@ -174,7 +192,7 @@ def _reason(error: BirthmarkError, picture: StrPath | Picture) -> str:
 def _as_suspect(suspect: Suspect | StrPath, limit_s: float | None) -> Suspect:
     if not callable(suspect):
         return ImageModel(suspect, limit_s=limit_s)
-    return suspect if limit_s is None else functools.partial(_in_time, suspect, limit_s)
+    return suspect if limit_s is None else partial(_in_time, suspect, limit_s)
 
 
 def _in_time(suspect: Suspect, limit_s: float, question: Picture) -> Picture:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from birthmark.mark import coordinates, provision
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, read_picture, through_jpeg
 from birthmark.progress import Progress
+from birthmark.remote import AnyPath
 from birthmark.resources import calibration_photographs
 
 DRAWS = 32
@@ -33,7 +33,9 @@ MOST_INPUTS = 128
 _MOST_SIDE_PX = 960
 
 
-def calibration_inputs(model: ImageModel, given: Sequence[StrPath] | None) -> list[Path | Picture]:
+def calibration_inputs(
+    model: ImageModel, given: Sequence[StrPath] | None
+) -> list[AnyPath | Picture]:
     """The owner's own inputs (files and folders), or the package's photographs at input size.
 
     Of more than :data:`MOST_INPUTS` files some are taken, evenly.
@@ -46,7 +48,7 @@ def calibration_inputs(model: ImageModel, given: Sequence[StrPath] | None) -> li
     if given:
         files = gather_pictures(given).files
         return list(files[:: -(-len(files) // MOST_INPUTS)])
-    pictures: list[Path | Picture] = []
+    pictures: list[AnyPath | Picture] = []
     for path in calibration_photographs():
         photograph = read_picture(path)
         height, width = (max(1, side // model.scale) for side in photograph.shape[:2])
@@ -55,7 +57,7 @@ def calibration_inputs(model: ImageModel, given: Sequence[StrPath] | None) -> li
     return pictures
 
 
-def calibrate_model(model: ImageModel, inputs: Sequence[Path | Picture]) -> Calibration:
+def calibrate_model(model: ImageModel, inputs: Sequence[AnyPath | Picture]) -> Calibration:
     """Run a model over inputs and calibrate on its outputs, with progress on standard error.
 
     Raises:
@@ -70,7 +72,7 @@ def claim_model(
     owner: str,
     model: ImageModel,
     model_path: StrPath,
-    inputs: Sequence[Path | Picture],
+    inputs: Sequence[AnyPath | Picture],
     *,
     draws: int | None = None,
     **stated: Any,
@@ -133,12 +135,14 @@ def _legibility(
     )
 
 
-def _outputs(model: ImageModel, inputs: Sequence[Path | Picture]) -> list[npt.NDArray[np.float32]]:
+def _outputs(
+    model: ImageModel, inputs: Sequence[AnyPath | Picture]
+) -> list[npt.NDArray[np.float32]]:
     progress = Progress("running the model")
     outputs = []
     for i, given in enumerate(inputs):
         progress(i, len(inputs))
-        picture = read_picture(given) if isinstance(given, Path) else given
+        picture = given if isinstance(given, np.ndarray) else read_picture(given)
         outputs.append(_middle(model.output(picture)))
     progress.close()
     return outputs

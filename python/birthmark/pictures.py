@@ -6,10 +6,8 @@ A picture is a uint8 array [height, width, 3], RGB, 0..255, everywhere in birthm
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +15,7 @@ import numpy.typing as npt
 from birthmark.errors import InvalidArray, InvalidPicture
 from birthmark.files import StrPath, write_atomically
 from birthmark.picture_headers import picture_size
+from birthmark.remote import AnyPath, as_path, entries_of, read_bytes, real_path
 
 Picture = npt.NDArray[np.uint8]
 
@@ -32,15 +31,15 @@ _DECODING_BYTES = 8
 class Gathered:
     """Pictures found among files and folders, and what the folders held besides."""
 
-    files: tuple[Path, ...]
+    files: tuple[AnyPath, ...]
     """Picture files: arguments in the order given, a folder's files sorted by name; no file twice.
     """
-    ignored: tuple[Path, ...]
+    ignored: tuple[AnyPath, ...]
     """Entries of the folders that are no pictures by their suffix, sub-folders among them."""
 
 
 def gather_pictures(paths: Iterable[StrPath]) -> Gathered:
-    """Collect picture files from a mix of files and folders.
+    """Collect picture files from a mix of files and folders, on this machine or at URLs.
 
     A file named outright is taken whatever its suffix. Folders are not searched recursively;
     of their entries, those with a suffix in :data:`SUFFIXES` are pictures. A picture reached
@@ -49,38 +48,36 @@ def gather_pictures(paths: Iterable[StrPath]) -> Gathered:
     Raises:
         InvalidPicture: a path is missing, or a folder holds no picture.
     """
-    files: dict[str, Path] = {}
-    ignored: list[Path] = []
-    for path in map(Path, paths):
+    files: dict[str, AnyPath] = {}
+    ignored: list[AnyPath] = []
+    for path in map(as_path, paths):
         if path.is_dir():
-            entries = sorted(path.iterdir())
-            found = [e for e in entries if _looks_like_picture(e)]
+            entries = entries_of(path)
+            found = [e for e, is_folder in entries if _looks_like_picture(e, is_folder)]
             if not found:
                 raise InvalidPicture(f"{path}: no pictures in this folder")
-            ignored += [e for e in entries if not _looks_like_picture(e)]
+            ignored += [e for e, is_folder in entries if not _looks_like_picture(e, is_folder)]
         elif path.exists():
             found = [path]
         else:
             raise InvalidPicture(f"{path}: no such file or folder")
         for file in found:
-            files.setdefault(os.path.realpath(file), file)
+            files.setdefault(real_path(file), file)
     return Gathered(tuple(files.values()), tuple(ignored))
 
 
-def _looks_like_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+def _looks_like_picture(path: AnyPath, is_folder: bool) -> bool:
+    return path.suffix.lower() in SUFFIXES and not is_folder
 
 
 def read_picture(path: StrPath) -> Picture:
-    """Read a PNG, JPEG, WebP, BMP or TIFF file; see :func:`decode_picture`.
+    """Read a PNG, JPEG, WebP, BMP or TIFF file, also at a URL; see :func:`decode_picture`.
 
     Raises:
         InvalidPicture: the file is missing, unreadable, or refused by :func:`decode_picture`.
     """
     try:
-        if os.stat(path).st_size > _MAX_FILE_BYTES:
-            raise InvalidPicture(f"{path}: file of more than 2 GiB")
-        data = Path(path).read_bytes()
+        data = read_bytes(path, _MAX_FILE_BYTES)
     except OSError as error:
         raise InvalidPicture(f"{path}: {error.strerror}") from error
     return decode_picture(data, str(path))

@@ -1,11 +1,14 @@
 """Suspect pictures as people have them: files, folders, patterns, videos and zip archives.
 
-Nothing is unpacked to the disk and no more than one picture is in memory at a time. What cannot be
+All of them may lie on this machine or at URLs. Nothing is unpacked to the disk (of a video or
+archive at a URL there is a copy while it is read), and no more than one picture is in memory at a
+time. What cannot be
 used is handed on with its reason, so that a verdict can name it; the rest goes on.
 """
 
 from __future__ import annotations
 
+import copy
 import glob
 import io
 import os
@@ -17,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Self
 
 import numpy as np
 
@@ -31,6 +34,7 @@ from birthmark.pictures import (
     gather_pictures,
     read_picture,
 )
+from birthmark.remote import AnyPath, RemotePath, as_path, entries_of, real_path
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 ARCHIVE_SUFFIX = ".zip"
@@ -71,6 +75,14 @@ class SuspectPicture:
     read: Callable[[], Picture]
 
 
+@dataclass(frozen=True)
+class _File:
+    """A file of pictures: what it is called, and where it is from whatever folder one looks."""
+
+    name: str
+    path: AnyPath
+
+
 class SuspectPictures:
     """The pictures of files, folders, patterns, videos and zip archives, one after another.
 
@@ -89,7 +101,7 @@ class SuspectPictures:
     A file that is reached twice (also through a link) is taken once.
 
     Args:
-        sources: paths, and uint8 RGB arrays [h, w, 3] as they are.
+        sources: paths and URLs, and uint8 RGB arrays [h, w, 3] as they are.
         every: of a video, one frame in so many; at least 1.
 
     Raises:
@@ -102,7 +114,7 @@ class SuspectPictures:
         if every < 1:
             raise ValueError(f"one frame in {every}? it must be at least 1")
         self._every = every
-        self._sources: list[Path | SuspectPicture] = []
+        self._sources: list[_File | SuspectPicture] = []
         seen: set[str] = set()
         for i, source in enumerate(sources):
             if isinstance(source, np.ndarray):
@@ -110,12 +122,19 @@ class SuspectPictures:
                 self._sources.append(SuspectPicture(f"picture {i + 1}", partial(_same, array)))
                 continue
             for found in _found(path_of(source, i)):
-                if isinstance(found, Path):
-                    real = os.path.realpath(found)
-                    if real in seen:
-                        continue
+                if isinstance(found, SuspectPicture):
+                    self._sources.append(found)
+                elif (real := real_path(found)) not in seen:
                     seen.add(real)
-                self._sources.append(found)
+                    where = found if isinstance(found, RemotePath) else found.absolute()
+                    self._sources.append(_File(name_of(found), where))
+
+    def parts(self) -> Iterator[Self]:
+        """All of it in parts that can be sent to another process: one file, video or archive."""
+        for source in self._sources:
+            part = copy.copy(self)
+            part._sources = [source]
+            yield part
 
     def count(self) -> int:
         """About how many there are: what videos and archives say of themselves."""
@@ -146,21 +165,35 @@ class SuspectPictures:
         for source in self._sources:
             if isinstance(source, SuspectPicture):
                 yield source
-            elif _is_archive(source):
-                yield from _members(source)
-            elif _is_video(source):
-                yield from _frames(source, self._every)
+            elif _is_archive(source.path) or _is_video(source.path):
+                yield from self._inside(source)
             else:
-                name = name_of(source)
-                yield SuspectPicture(name, partial(_read_file, source, name))
+                yield SuspectPicture(source.name, partial(_read_file, source))
 
-    def _count(self, source: Path | SuspectPicture) -> int:
+    def _inside(self, source: _File) -> Iterator[SuspectPicture]:
+        """The pictures of an archive or a video."""
+        with ExitStack() as stack:
+            path = source.path
+            if isinstance(path, RemotePath):
+                try:
+                    path = stack.enter_context(path.local_copy())
+                except OSError as error:
+                    yield _refusal(source.name, error.strerror or str(error))
+                    return
+            if _is_archive(path):
+                yield from _members(path, source.name)
+            else:
+                yield from _frames(path, source.name, self._every)
+
+    def _count(self, source: _File | SuspectPicture) -> int:
         try:
-            if isinstance(source, Path) and _is_archive(source):
-                with _opened_archive(source, "") as archive:
+            if isinstance(source, SuspectPicture) or isinstance(source.path, RemotePath):
+                return 1
+            if _is_archive(source.path):
+                with _opened_archive(source.path, "") as archive:
                     return len(archive.infolist())
-            if isinstance(source, Path) and _is_video(source):
-                return -(-_Video(source, "").stated_frames // self._every)
+            if _is_video(source.path):
+                return -(-_Video(source.path, "").stated_frames // self._every)
         except InvalidPicture:
             pass  # named when its pictures are asked for
         return 1
@@ -170,8 +203,8 @@ def _same(picture: Picture) -> Picture:
     return picture
 
 
-def path_of(source: object, index: int) -> Path:
-    """The ``index``-th of what was given as pictures, counted from 0, as a path.
+def path_of(source: object, index: int) -> AnyPath:
+    """The ``index``-th of what was given as pictures, counted from 0, as a path or URL.
 
     Raises:
         InvalidArray: it is none.
@@ -180,49 +213,57 @@ def path_of(source: object, index: int) -> Path:
         raise InvalidArray(
             f"picture {index + 1}: neither an array nor a path, but {type(source).__name__}"
         )
-    return Path(source)
+    return as_path(source)
 
 
-def name_of(path: Path) -> str:
+def name_of(path: AnyPath) -> str:
     """A path as text; a file name's stray bytes are shown as such."""
+    if isinstance(path, RemotePath):
+        return path.shown
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _refusal(name: str, reason: str) -> SuspectPicture:
     """A picture that cannot be read, for this reason."""
-
-    def refuse() -> NoReturn:
-        raise InvalidPicture(f"{name}: {reason}")
-
-    return SuspectPicture(name, refuse)
+    return SuspectPicture(name, partial(_refuse, f"{name}: {reason}"))
 
 
-def _is_video(path: Path) -> bool:
+def _refuse(why: str) -> NoReturn:
+    raise InvalidPicture(why)
+
+
+def _is_video(path: AnyPath) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def _is_archive(path: Path) -> bool:
+def _is_archive(path: AnyPath) -> bool:
     return path.suffix.lower() == ARCHIVE_SUFFIX
 
 
-def _found(path: Path) -> list[Path | SuspectPicture]:
+def _found(path: AnyPath) -> list[AnyPath | SuspectPicture]:
     """What a path stands for."""
     if path.is_dir():
         return _of_folder(path)
     if not path.exists() and any(c in "*?[" for c in str(path)):
-        matching = sorted(glob.glob(str(path), recursive=True))
-        files: list[Path | SuspectPicture] = [Path(m) for m in matching if os.path.isfile(m)]
+        files: list[AnyPath | SuspectPicture] = [*_matching(path)]
         if not files:
             raise InvalidPicture(f"{path}: no file matches this pattern")
         return files
     return list(gather_pictures([path]).files)
 
 
-def _of_folder(folder: Path) -> list[Path | SuspectPicture]:
-    taken: list[Path] = []
+def _matching(pattern: AnyPath) -> Iterable[AnyPath]:
+    if isinstance(pattern, RemotePath):
+        return pattern.matching()
+    matching = sorted(glob.glob(str(pattern), recursive=True))
+    return (Path(m) for m in matching if os.path.isfile(m))
+
+
+def _of_folder(folder: AnyPath) -> list[AnyPath | SuspectPicture]:
+    taken: list[AnyPath] = []
     left_out: list[SuspectPicture] = []
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir():
+    for entry, is_folder in entries_of(folder):
+        if is_folder:
             left_out.append(_refusal(name_of(entry), "a folder inside a folder is not opened"))
         elif entry.suffix.lower() in SUFFIXES | VIDEO_SUFFIXES:
             taken.append(entry)
@@ -235,11 +276,12 @@ def _of_folder(folder: Path) -> list[Path | SuspectPicture]:
     return [*taken, *left_out]
 
 
-def _read_file(path: Path, name: str) -> Picture:
+def _read_file(file: _File) -> Picture:
     try:
-        return read_picture(path)
+        return read_picture(file.path)
     except InvalidPicture as error:
-        raise InvalidPicture(f"{name}: {str(error).removeprefix(f'{path}: ')}") from None
+        why = str(error).removeprefix(f"{file.path}: ")
+        raise InvalidPicture(f"{file.name}: {why}") from None
 
 
 class _BoundedFile(io.FileIO):
@@ -274,8 +316,7 @@ def _opened_archive(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-def _members(path: Path) -> Iterator[SuspectPicture]:
-    name = name_of(path)
+def _members(path: Path, name: str) -> Iterator[SuspectPicture]:
     with ExitStack() as stack:
         try:
             archive = stack.enter_context(_opened_archive(path, name))
@@ -364,8 +405,7 @@ class _Video:
         self._capture.release()
 
 
-def _frames(path: Path, every: int) -> Iterator[SuspectPicture]:
-    name = name_of(path)
+def _frames(path: Path, name: str, every: int) -> Iterator[SuspectPicture]:
     try:
         video = _Video(path, name)
     except InvalidPicture as error:

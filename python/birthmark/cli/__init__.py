@@ -12,10 +12,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from birthmark.cli import completion, doctor, evidence, keys, shared
 from birthmark.errors import BirthmarkError, InvalidPicture
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from birthmark.claim import Claim
     from birthmark.geometry import Geometry
     from birthmark.keys import ClaimKey, OwnerKey
+    from birthmark.models import ImageModel
     from birthmark.pictures import Picture
     from birthmark.suspects import SuspectPictures
     from birthmark.verdict import Verdict
@@ -76,8 +76,16 @@ def _parser() -> argparse.ArgumentParser:
 
     def publishes(added: argparse.ArgumentParser, what: str) -> None:
         added.add_argument("--mark", required=True)
-        added.add_argument("inputs", nargs="+", metavar=what, help="picture files and folders")
-        added.add_argument("-o", "--output", required=True, help="a new folder")
+        added.add_argument(
+            "inputs", nargs="+", metavar=what, help="picture files and folders; URLs too"
+        )
+        added.add_argument("-o", "--output", required=True, help="a new folder; a URL too")
+        added.add_argument(
+            "--resume",
+            action="store_true",
+            help="fill the folder in place, and go on where such a run was interrupted",
+        )
+        shared.add_engine(added)
         added.add_argument(
             "--kernel",
             help="scalar, sse4, avx2, avx512, avx512vnni or neon (all give the same bytes)",
@@ -190,6 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     shared.add_key_and_claim(added)
     shared.add_suspect(added)
+    shared.add_engine(added)
     added.add_argument("--customer", metavar="NAME", help="look for this customer's mark")
     added.add_argument(
         "--search",
@@ -306,52 +315,41 @@ def _provision(options: argparse.Namespace) -> int:
 
 
 def _protect(options: argparse.Namespace) -> int:
-    from birthmark.models import ImageModel
-
-    model = ImageModel(options.model, threads=options.threads)
-    return _publish(options, model.output)
+    return _publish(options, options.model, options.threads)
 
 
 def _embed(options: argparse.Namespace) -> int:
-    return _publish(options, lambda picture: picture)
+    return _publish(options, None, 0)
 
 
-def _publish(
-    options: argparse.Namespace, outputs_of: Callable[[Picture], np.ndarray[Any, Any]]
-) -> int:
-    """Mark what `outputs_of` makes of each picture, into a new folder."""
-    from birthmark.embed import Embedder
-    from birthmark.files import folder_atomically
+def _publish(options: argparse.Namespace, model: str | None, threads: int) -> int:
+    """Mark pictures, or what a model makes of them, into a new folder."""
     from birthmark.mark import Mark
-    from birthmark.pictures import gather_pictures, read_picture, write_png
+    from birthmark.publish import listed, publish
 
-    embedder = Embedder(Mark.load(options.mark), kernel=options.kernel)
-    files = gather_pictures(options.inputs).files
-    targets = {file: f"{file.stem}.png" for file in files}
-    if len(set(targets.values())) < len(files):
-        raise InvalidPicture("two inputs have the same stem; their outputs would be one file")
-    failed: list[str] = []
     progress = Progress("publishing")
-    with folder_atomically(options.output) as folder:
-        for i, file in enumerate(files):
-            progress(i, len(files), file.name)
-            try:
-                write_png(folder / targets[file], embedder.embed(outputs_of(read_picture(file))))
-            except BirthmarkError as error:
-                failed.append(str(error))
-        progress.close()
-        done = len(files) - len(failed)
-        more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-        reasons = "; ".join(failed[:5]) + more
-        if not done:
-            raise InvalidPicture(f"none of {len(files)} could be published: {reasons}")
-    if failed:
-        raise InvalidPicture(f"{done} of {len(files)} published; left out: {reasons}")
+    with shared.engine(options) as engine:
+        published = publish(
+            options.inputs,
+            options.output,
+            Mark.load(options.mark),
+            model=model,
+            kernel=options.kernel,
+            threads=threads,
+            resume=options.resume,
+            engine=engine,
+            progress=progress,
+        )
+    progress.close()
+    count = published.done + len(published.failed)
+    if published.failed:
+        left_out = listed(published.failed)
+        raise InvalidPicture(f"{published.done} of {count} published; left out: {left_out}")
     shared.say(
         options,
-        f"{options.output}: {len(files)} pictures published",
+        f"{options.output}: {count} pictures published",
         output=options.output,
-        pictures=len(files),
+        pictures=count,
     )
     return 0
 
@@ -404,11 +402,12 @@ def _surrogate(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from birthmark.claim import Claim
-    from birthmark.pictures import read_picture
     from birthmark.report import write_report
     from birthmark.verdict import Decision, verify
 
     shared.check_suspect(options)
+    if options.suspect and options.engine != "here":
+        raise ValueError("--engine measures PICTUREs; a suspect is asked here")
     for path in filter(None, (options.report, options.verdict)):
         shared.new_file(path)
     claim = Claim.load(options.claim)
@@ -416,30 +415,31 @@ def _verify(options: argparse.Namespace) -> int:
     key = shared.load_key(options)
     pictures = shared.suspect_pictures(options)
     geometry = _geometry(pictures, claim, key) if options.search else None
+    asked = shared.suspect_arguments(options)
     progress = Progress("measuring")
-    verdict = verify(
-        pictures,
-        claim,
-        key,
-        **shared.suspect_arguments(options),
-        customer=options.customer,
-        geometry=geometry,
-        tests_counted=options.tests_counted,
-        false_positive_rate=options.false_positive_rate,
-        progress=progress,
-    )
+    with shared.engine(options) as engine:
+        verdict = verify(
+            pictures,
+            claim,
+            key,
+            **asked,
+            customer=options.customer,
+            geometry=geometry,
+            tests_counted=options.tests_counted,
+            false_positive_rate=options.false_positive_rate,
+            engine=engine,
+            progress=progress,
+        )
     progress.close()
     if options.verdict:
         verdict.save(options.verdict, key)
     if options.report:
-        # A file whose name has stray bytes is judged, but cannot be opened by what is shown of it.
-        judged = [e.name for e in verdict.evidence if options.pictures and Path(e.name).exists()]
         write_report(
             verdict,
             options.report,
             key=claim.mark_key(key),
             bundle=options.verdict,
-            examples=[(name, read_picture(name)) for name in judged[:3]],
+            examples=_examples(verdict, asked["suspect"], asked["model"]),
         )
     with shared.open_registry(options) as registry:
         if registry:
@@ -451,6 +451,27 @@ def _verify(options: argparse.Namespace) -> int:
         for name, said in trusted.items():
             print(f"{name:>15}  {shared.printable(said)}")
     return 0 if verdict.decision is Decision.MARKED else 1
+
+
+def _examples(
+    verdict: Verdict, suspect: ImageModel | None, model: ImageModel | None
+) -> list[tuple[str, Picture]]:
+    """Some pictures of the case; of a suspect that was asked, its answers and how they differ."""
+    from birthmark.pictures import read_picture
+    from birthmark.report.examples import AMPLIFIED, amplified_difference
+
+    # A file whose name has stray bytes is judged, but cannot be opened by what is shown of it.
+    read = ((e.name, read_picture(e.name)) for e in verdict.evidence if Path(e.name).exists())
+    if suspect is None:
+        return list(islice(read, 3))
+    shown: list[tuple[str, Picture]] = []
+    for name, question in islice(read, 2):
+        answer = suspect(question)
+        shown.append((f"{name}: the suspect's answer", answer))
+        if model is not None:
+            caption = f"{name}: the answer less that of the owner's model, {AMPLIFIED} times"
+            shown.append((caption, amplified_difference(answer, model(question))))
+    return shown
 
 
 def _geometry(pictures: SuspectPictures | None, claim: Claim, key: OwnerKey) -> Geometry:

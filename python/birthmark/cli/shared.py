@@ -9,15 +9,17 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from birthmark.errors import OutputExists, WrongPassphrase
 from birthmark.files import remove_abandoned
+from birthmark.remote import RemotePath, as_path
 from birthmark.suspects import EVERY, SuspectPictures
 
 if TYPE_CHECKING:
     from birthmark.claim import Claim
+    from birthmark.engine import Engine
     from birthmark.keys import OwnerKey
     from birthmark.registry import Registry
 
@@ -99,7 +101,7 @@ def add_suspect(added: argparse.ArgumentParser) -> None:
         "pictures",
         nargs="*",
         metavar="PICTURE",
-        help="picture files, folders, quoted patterns, videos and zip archives",
+        help="picture files, folders, quoted patterns, videos and zip archives; URLs too",
     )
     added.add_argument(
         "--every",
@@ -155,6 +157,30 @@ def suspect_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "model": model,
         "trial": Trial.load(options.trial) if options.trial else None,
     }
+
+
+def add_engine(added: argparse.ArgumentParser) -> None:
+    """Add --engine and --workers."""
+    added.add_argument(
+        "--engine",
+        default="here",
+        metavar="WHERE",
+        help="dask: worker processes; tls://host:port: a Dask scheduler (default here: no workers)",
+    )
+    added.add_argument(
+        "--workers",
+        type=count,
+        default=0,
+        metavar="N",
+        help="how many processes --engine dask starts (default: one a core)",
+    )
+
+
+def engine(options: argparse.Namespace) -> AbstractContextManager[Engine]:
+    """The engine of :func:`add_engine`, open until the end of a ``with``."""
+    from birthmark.engine import open_engine
+
+    return open_engine(options.engine, options.workers)
 
 
 def add_registry(added: argparse.ArgumentParser) -> None:
@@ -230,6 +256,11 @@ def new_file(path: str) -> None:
 
     What was left half-written beside it by a command that was killed is removed.
     """
+    remote = as_path(path)
+    if isinstance(remote, RemotePath):
+        if remote.exists():
+            raise OutputExists(f"{path}: exists; it is not overwritten")
+        return
     if os.path.lexists(path):
         raise OutputExists(f"{path}: exists; it is not overwritten")
     folder = os.path.dirname(path) or "."

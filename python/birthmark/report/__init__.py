@@ -18,19 +18,21 @@ from pathlib import Path
 import numpy as np
 
 from birthmark import _core
-from birthmark.bundle import HYPOTHESES, PROTOCOL
 from birthmark.calibration import FloatArray
 from birthmark.claim import Claim, code_version
+from birthmark.exact_tests import DECOYS, decoy_cosines
 from birthmark.extract import extractor_sha256
 from birthmark.files import StrPath, write_atomically
 from birthmark.geometry import Geometry
 from birthmark.keys import MarkKey
 from birthmark.mark import claimed_chips, coordinates, rotation
-from birthmark.pictures import Picture, encode_png
+from birthmark.pictures import Picture
+from birthmark.protocol import HYPOTHESES, PROTOCOL
+from birthmark.report.chance import unused_keys
+from birthmark.report.examples import pictures_of_the_case
 from birthmark.report.first_page import first_page
 from birthmark.report.wording import (
     can_plot,
-    data_url,
     dated,
     escape,
     figure,
@@ -41,7 +43,7 @@ from birthmark.report.wording import (
     time_element,
 )
 from birthmark.tails import log10_p_of_cosine
-from birthmark.verdict import DECOYS, Verdict, decoy_cosines, payload_hex
+from birthmark.verdict import Verdict, payload_hex
 
 _WITHOUT_PLOTS = (
     "Plots were left out because matplotlib is not installed (pip install 'birthmark[report]');"
@@ -49,9 +51,6 @@ _WITHOUT_PLOTS = (
 )
 # So that a report of 50 000 pictures stays a file that opens: 3 MB at most.
 _MOST_ROWS = 1_000
-_MOST_EXAMPLES = 12
-_MOST_EXAMPLE_BYTES = 1_500_000
-_EXAMPLE_SIDES_PX = (512, 384, 256, 192, 128)
 
 
 @dataclass(frozen=True)
@@ -118,11 +117,12 @@ def render(
         ("alone", "Each picture alone", _pictures(verdict)),
         ("controls", "Controls", _controls(verdict)),
         ("counted", "Hypotheses counted, geometry searched", _counted(verdict)),
-        ("examples", "Pictures of the case", _examples(examples)),
+        ("examples", "Pictures of the case", pictures_of_the_case(examples)),
         ("claim", "The claim in full", _claim(verdict)),
         ("parameters", "Every parameter", _parameters(verdict, notes)),
         ("left", "Left out", _left_out(verdict)),
         ("protocol", "How it was done", _protocol()),
+        ("uniform", "Is chance what it is said to be?", unused_keys(verdict)),
         ("repeat", "How to repeat it", _repeat(verdict, bundle)),
     ]
     sections = [section for section in sections if section[2]]
@@ -382,30 +382,6 @@ def _counted(verdict: Verdict) -> str:
         ("Queries", queries(verdict)),
     ]
     return table(rows, "What p was multiplied by, and why")
-
-
-def _examples(examples: Sequence[tuple[str, Picture]]) -> str:
-    if not examples:
-        return ""
-    shown = examples[:_MOST_EXAMPLES]
-    for side in _EXAMPLE_SIDES_PX:
-        urls = [data_url(encode_png(_middle(picture, side))) for _, picture in shown]
-        if sum(map(len, urls)) <= _MOST_EXAMPLE_BYTES:
-            break
-    figures = "".join(
-        f'<figure><img src="{url}" alt="{escape(caption)}" width="{min(side, p.shape[1])}"'
-        f' height="{min(side, p.shape[0])}"><figcaption>{escape(caption)}</figcaption></figure>'
-        for (caption, p), url in zip(shown, urls, strict=True)
-    )
-    return (
-        f"<p>At most the middle {side} × {side} pixels of each, unchanged.</p>"
-        f'<div class="examples">{figures}</div>'
-    )
-
-
-def _middle(picture: Picture, side: int) -> Picture:
-    top, left = (max(0, (length - side) // 2) for length in picture.shape[:2])
-    return np.ascontiguousarray(picture[top : top + side, left : left + side])
 
 
 def _claim(verdict: Verdict) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from birthmark.bundle import NOT_SAID
+from birthmark.protocol import NOT_SAID
 from birthmark.report.wording import data_url, dated, escape, large, raised, support, time_element
 from birthmark.verdict import Decision, Verdict, payload_hex
 
