@@ -18,7 +18,7 @@ PACKAGE_FILES := pyproject.toml CMakeLists.txt README.md LICENSE \
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format cpp-test python-test sanitize fuzz sbom cross bench docs wheel setup clean distclean
+.PHONY: help demo test lint format cpp-test python-test sanitize valgrind fuzz faults soak coverage mutants sbom cross bench docs wheel setup clean distclean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -61,6 +61,28 @@ sanitize: ## C++ tests under the address and undefined-behaviour sanitizers, thr
 MINUTES ?= 5
 fuzz: $(VENV)/stamp-package $(VENV)/stamp-test ## hostile input for MINUTES (5) a target; C++ needs clang
 	PYTHON=$(BIN)/python tools/fuzz.sh $(MINUTES)
+
+valgrind: ## hostile pictures and the C interface under valgrind: reads of what was never written
+	cmake -S . -B build/cpp -DBIRTHMARK_TESTS=ON -DBIRTHMARK_WERROR=ON
+	cmake --build build/cpp -j $(JOBS)
+	set -e; for target in mark_file embed stream; do \
+	  valgrind -q --error-exitcode=9 build/cpp/replay_$$target tests/fuzz/corpus/$$target; done
+	valgrind -q --error-exitcode=9 build/cpp/test_c_abi
+
+KILLS ?= 50
+faults: $(VENV)/stamp-package $(VENV)/stamp-test ## kill each long command KILLS (50) times, and everything else that may fail
+	BIRTHMARK_KILLS=$(KILLS) $(BIN)/python -m pytest tests/test_faults.py
+
+SOAK_MINUTES ?= 10
+soak: $(VENV)/stamp-package $(VENV)/stamp-test ## the HTTP service under twice its load for SOAK_MINUTES (10)
+	PYTHON=$(BIN)/python tools/soak.sh $(SOAK_MINUTES)
+
+coverage: $(VENV)/stamp-package $(VENV)/stamp-test ## lines that tests run, Python and C++ (gcov)
+	PYTHON=$(BIN)/python tools/coverage.sh
+
+SAMPLE ?= 60
+mutants: $(VENV)/stamp-package $(VENV)/stamp-test ## change SAMPLE (60) places of keys, claim and verdict: does a test notice?
+	PYTHON=$(BIN)/python tools/mutants.sh $(SAMPLE)
 
 sbom: $(VENV)/stamp-package ## dist/sbom.json (CycloneDX) and the licences of what is installed with it
 	tools/sbom.sh dist $(VENV)

@@ -279,6 +279,31 @@ def test_two_processes_that_write_one_file(case: Case) -> None:
         (case.out / "m").unlink()
 
 
+def test_a_crash_writes_no_core_file_once_there_are_secrets(tmp_path: Path) -> None:
+    code = (
+        "import argparse, os\n"
+        "from birthmark.cli import shared\n"
+        "shared.passphrase(argparse.Namespace(passphrase_fd=None))\n"
+        "os.abort()\n"
+    )
+
+    def allow() -> None:
+        most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+        resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, shared.PASSPHRASE_VARIABLE: PASSPHRASE},
+        preexec_fn=allow,
+    )
+    status = os.waitpid(child.pid, 0)[1]
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == -signal.SIGABRT
+    assert not os.WCOREDUMP(status)
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("hours", [-30, -20, 0, 24 * 365 * 40])
 def test_a_clock_that_was_moved(
     case: Case, monkeypatch: pytest.MonkeyPatch, published: Published, hours: int

@@ -121,6 +121,23 @@ def test_planes_of_out_must_be_apart_and_may_be_interleaved() -> None:
             one.embed(x, wrong, output=output)
 
 
+def test_a_colour_plane_may_lie_beside_luma_but_not_in_it() -> None:
+    """Rows of one stride, luma eight wide: colour beside them, then where the last row still is."""
+    x = np.full((8, 8, 3), 99, np.uint8)
+    one, output = Embedder(None), Output("i420")
+    wide = np.zeros((8, 16), np.uint8)
+    expected = one.embed(x, output=output)
+    found = (wide[:, :8], wide[:4, 8:12], wide[:4, 12:])
+    one.embed(x, found, output=output)
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    memory = np.zeros(256, np.uint8)
+    luma, apart = memory[:128].reshape(8, 16)[:, :8], memory[192:208].reshape(4, 4)
+    for begin in (116, 119):
+        inside = np.lib.stride_tricks.as_strided(memory[begin:], (4, 4), (16, 1))
+        with pytest.raises(InvalidArray, match="each other"):
+            one.embed(x, (luma, inside, apart), output=output)
+
+
 def test_strides_beyond_the_address_space_are_refused() -> None:
     huge = np.lib.stride_tricks.as_strided(np.zeros(16, np.uint8), (8, 8, 3), (1 << 61, 3, 1))
     with pytest.raises(InvalidArray, match="address space"):

@@ -209,6 +209,7 @@ def test_a_customer_s_name_is_normalised() -> None:
 def test_a_disclosed_claim_key_is_private_whole_or_refused(tmp_path: Path) -> None:
     key = ClaimKey(SECRET)
     key.save(tmp_path / "d")
+    assert (tmp_path / "d").read_text() == f"birthmark disclosed claim key {SECRET.hex()}\n"
     assert ClaimKey.load(tmp_path / "d") == key != ClaimKey(bytes(32))
     assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o600
     with pytest.raises(OutputExists):
@@ -317,9 +318,14 @@ def with_fresh_checksum(header: bytes) -> bytes:
     ("at", "value", "message"),
     [
         (8, 2, "version 2"),
+        (9, 19, "absurd"),
         (9, 40, "absurd"),
         (9, 0, "absurd"),
+        (10, 9, "absurd"),
+        (10, 0, "absurd"),
         (10, 255, "absurd"),
+        (11, 5, "absurd"),
+        (11, 0, "absurd"),
         (11, 99, "absurd"),
     ],
 )

@@ -64,6 +64,7 @@ bool SideIsValid(int side) { return side >= 1 && side <= kMostSide; }
 struct Directions {
   std::ptrdiff_t near, far;
   std::ptrdiff_t near_reach;  // bytes from the first cell of a run of near ones to the last
+  bool by_rows;               // whether cells of a row are the near ones
 };
 Directions DirectionsOf(const TargetPlane& plane, int width, int height) {
   const std::ptrdiff_t row = plane.row_stride < 0 ? -plane.row_stride : plane.row_stride;
@@ -78,7 +79,7 @@ Directions DirectionsOf(const TargetPlane& plane, int width, int height) {
           one_line  ? std::numeric_limits<std::ptrdiff_t>::max()
           : by_rows ? row
                     : column,
-          near * (count - 1)};
+          near * (count - 1), by_rows};
 }
 
 // Whether no two cells of a plane share a byte.
@@ -88,20 +89,31 @@ bool CellsAreApart(const TargetPlane& plane, int width, int height, std::ptrdiff
   return d.near >= bytes && d.far >= d.near_reach + bytes;
 }
 
-// Whether two planes within the same bytes share none, interleaved by pixels or by rows.
-bool PlanesAreApart(const TargetPlane& a, const TargetPlane& b, int width, int height,
+struct Sides {
+  int width, height;
+};
+
+// Whether two planes within the same bytes share none, interleaved by pixels or by rows. The first
+// is not the smaller one.
+bool PlanesAreApart(const TargetPlane& a, Sides of_a, const TargetPlane& b, Sides of_b,
                     std::ptrdiff_t bytes) {
   if (a.row_stride != b.row_stride || a.column_stride != b.column_stride) return false;
-  if (width == 1 && height == 1) return false;
-  const Directions d = DirectionsOf(a, width, height);
-  const std::ptrdiff_t apart = a.data < b.data ? b.data - a.data : a.data - b.data;
-  // A line of one plane against the nearest line of the other on either side of it.
-  const auto clear = [&](std::ptrdiff_t shift) {
-    if (shift >= d.near_reach + bytes) return true;
+  if (of_a.width == 1 && of_a.height == 1) return false;
+  const Directions d = DirectionsOf(a, of_a.width, of_a.height);
+  const std::ptrdiff_t reach_of_b = d.near * ((d.by_rows ? of_b.width : of_b.height) - 1);
+  const bool a_is_first = a.data < b.data;
+  const std::ptrdiff_t apart = a_is_first ? b.data - a.data : a.data - b.data;
+  // A line of the plane that begins first against the next line of the other, and the other way
+  // round. Where lines run backwards the longer one counts for both.
+  const bool backwards = a.row_stride < 0 || a.column_stride < 0;
+  const std::ptrdiff_t first = a_is_first || backwards ? d.near_reach : reach_of_b;
+  const std::ptrdiff_t second = a_is_first && !backwards ? reach_of_b : d.near_reach;
+  const auto clear = [&](std::ptrdiff_t shift, std::ptrdiff_t reach) {
+    if (shift >= reach + bytes) return true;
     const std::ptrdiff_t in_cell = shift % d.near;
     return in_cell >= bytes && in_cell <= d.near - bytes;
   };
-  return clear(apart % d.far) && clear(d.far - apart % d.far);
+  return clear(apart % d.far, first) && clear(d.far - apart % d.far, second);
 }
 
 struct Planes {
@@ -211,12 +223,13 @@ Status CheckJob(const EmbedJob& job) {
   for (int p = 0; p < planes.count; ++p) {
     const TargetPlane& plane = target.plane[p];
     if (plane.data == nullptr) return Status::kNoPointer;
-    const int columns = p == 0 ? width : planes.width, rows = p == 0 ? height : planes.height;
-    if (!ExtentOf(plane, columns, rows, bytes, extents[p])) return Status::kReach;
-    if (!CellsAreApart(plane, columns, rows, bytes)) return Status::kSelfOverlap;
+    const Sides first = {width, height}, others = {planes.width, planes.height};
+    const Sides sides = p == 0 ? first : others;
+    if (!ExtentOf(plane, sides.width, sides.height, bytes, extents[p])) return Status::kReach;
+    if (!CellsAreApart(plane, sides.width, sides.height, bytes)) return Status::kSelfOverlap;
     for (int q = 0; q < p; ++q) {
       if (Overlap(extents[p], extents[q]) &&
-          !PlanesAreApart(plane, target.plane[q], columns, rows, bytes)) {
+          !PlanesAreApart(target.plane[q], q == 0 ? first : others, plane, sides, bytes)) {
         return Status::kSelfOverlap;
       }
     }

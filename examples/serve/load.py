@@ -51,6 +51,11 @@ class Service:
         self._process.terminate()
         self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
+
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """One request on a connection of its own: status and body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)

@@ -144,9 +144,9 @@ class Regression:
         The deviation is the difference of luma (BT.601) less its local mean, so that a
         suspect that is brighter or softer over wide areas does not drown the mark, and is cut at
         12 levels, so that a suspect's few gross errors do not either. For the tint it is the other
-        way round: means over blocks of 16 x 16 pixels are compared, since a suspect's finest colours
-        are never right, and blocks where the two differ by v in the square count 1/(1 + v) of those
-        where they agree.
+        way round: means over blocks of 16 x 16 pixels are compared, since the finest colours of a
+        suspect are never right; and blocks where the two differ by v in the square count
+        1 / (1 + v) of those where they agree.
 
         Raises:
             InvalidArray: the two differ in size.

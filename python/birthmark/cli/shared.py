@@ -7,6 +7,7 @@ import errno
 import getpass
 import json
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -288,6 +289,8 @@ def new_passphrase(options: argparse.Namespace) -> str:
 
 
 def _secret(descriptor: int | None, variable: str, what: str, option: str, twice: bool) -> str:
+    # From here on there are secrets in memory: a crash must not write them to a core file.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if descriptor is not None:
         with os.fdopen(descriptor, closefd=False) as stream:
             return stream.readline().rstrip("\r\n")

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Mutation testing of the modules that a court relies on.
+#   PYTHON=python tools/mutants.sh SAMPLE
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PYTHONPATH=$PWD/python OPENCV_LOG_LEVEL=SILENT
+python=${PYTHON:-python3}
+# The package in the tree, with the native module that is installed.
+built=$(cd / && env -u PYTHONPATH "$python" -c 'import birthmark._core as c; print(c.__file__)')
+ln -sf "$built" python/birthmark/
+"$python" tools/mutants.py claim --sample "$1" tests/test_claim.py
+"$python" tools/mutants.py keys --sample "$1" tests/test_keys.py
+"$python" tools/mutants.py verdict --sample "$1" tests/test_{verdict,bundle,trial}.py
