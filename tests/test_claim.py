@@ -277,3 +277,45 @@ def test_saved_claim_holds_no_secret(claim: Claim, key: OwnerKey, file: Path) ->
     for secret in secrets:
         for spelling in (secret, secret.hex().encode(), base64.b64encode(secret)[:40]):
             assert spelling not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("version", 1),
+        ("version", True),
+        ("owner", "x" * 1001),
+        ("model_sha256", "0" * 63),
+        ("commitment", None),
+        ("public_key", bytes(31)),
+        ("public_key", "x" * 32),
+        ("signature", bytes(65)),
+        ("contract_version", 1001),
+        ("contract_version", 0),
+        ("contract_version", True),
+        ("payload_length_bits", 21),
+        ("payload_length_bits", 1.0),
+        ("log10_false_positive_rate", -13),
+        ("log10_false_positive_rate", -1),
+        ("log10_unmarked_above", 1),
+        ("log10_unmarked_above", -7),
+        ("calibration", b""),
+        ("created", "yesterday"),
+        ("stamp", b"none"),
+    ],
+)
+def test_each_field_is_refused_by_itself(claim: Claim, name: str, value: object) -> None:
+    """Before any signature is looked at, and by its own name."""
+    with pytest.raises(InvalidClaim, match=name):
+        replace(claim, **{name: value})
+
+
+def test_a_text_of_the_most_characters_is_taken(claim: Claim) -> None:
+    assert len(replace(claim, owner="x" * 1000).owner) == 1000
+
+
+def test_a_claim_from_the_future(claim: Claim) -> None:
+    made = datetime.strptime(claim.created, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    claim.check_date(made - timedelta(days=1))
+    with pytest.raises(InvalidClaim, match="future"):
+        claim.check_date(made - timedelta(days=1, seconds=1))
