@@ -13,7 +13,7 @@ from birthmark.files import write_atomically
 
 COMMAND = "python bench/attacks/run.py"
 GROUPS = {
-    "pictures": "Who has published pictures only",
+    "pictures": "Who has published pictures, and at most their inputs",
     "models": "Who has other networks, or trains one on photographs of his own",
     "pairs": "Who has the unmarked twins of what was published",
     "method": "Who knows the method and its code",
@@ -240,12 +240,13 @@ def _forgery(rows: Rows) -> list[str]:
             "its coordinates, from echoes that are alike in all tones to those that change most.",
             "",
             *_table(
-                ["pictures", "decision", "blind", "left", "1st", "2nd", "3rd", "4th"],
+                ["pictures", "decision", "blind", "informed", "left", "1st", "2nd", "3rd", "4th"],
                 [
                     [
                         row["name"],
                         row["decision"],
                         _p(row["log10_p"]),
+                        _p(row["informed_log10_p"]),
                         _number(float(row["left"]), 2),
                         *(_number(float(x), 2) for x in row["quarters"]),
                     ]
