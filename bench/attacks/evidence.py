@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from insider import believed, cosine_of, gains, read
+from insider import believed, cosine_of, mark_believed, read
 from learned import gains_of_pairs, remover
 from scene import Gains, Scene, amplitude, folded, without
 
@@ -45,25 +45,29 @@ def forgeries(scene: Scene) -> dict[str, list[Picture]]:
     answers = [innocent(x) for x in scene.judged.inputs]
     inherited = scene.surrogate("of marked outputs", scene.thiefs.marked)
     taught = [inherited(x) for x in scene.judged.inputs]
-    z = believed(scene.thiefs.marked, scene.calibration)
     network = scene.trained(
         "forger", scene.thiefs.host, scene.thiefs.marked, share=0.5, student="resnet"
     )
     residuals = [
         m.astype(np.int16) - h for m, h in zip(scene.judged.marked, scene.judged.host, strict=True)
     ]
+    own = direction(scene)
     # Somebody who stole a thief's network can see how strong each part of the mark is in it.
     shape = np.repeat(
         profile(scene, scene.judge(taught).estimate),
-        [len(part) for part in np.array_split(z, QUARTERS)],
+        [len(part) for part in np.array_split(own, QUARTERS)],
     )
-    shaped = shape * direction(scene) * np.sqrt(len(z))
+    shaped = shape * own * np.sqrt(len(own))
+    tint = coordinates(
+        scene.claim.mark_key(scene.key).tint, scene.claim, scene.calibration.tint_coordinates
+    )
     return {
         "inherited: trained on marked outputs": taught,
         "innocent: trained on unmarked outputs": answers,
         "forged with a stolen mark file": _marked(scene.mark, answers),
         "forged with what the claim lets one read": _marked(
-            folded(gains(scene.calibration, z)), answers
+            folded(mark_believed(scene.thiefs, len(scene.thiefs.marked), scene.calibration)),
+            answers,
         ),
         "forged with gains from pairs": _marked(
             folded(gains_of_pairs(scene.thiefs.marked, scene.thiefs.host)), answers
@@ -72,7 +76,7 @@ def forgeries(scene: Scene) -> dict[str, list[Picture]]:
         "forged: residual of the same input copied": _with(answers, residuals),
         "forged: residual of another input copied": _with(answers, _shifted(residuals)),
         "forged to look inherited (key known)": _marked(
-            folded(gains(scene.calibration, shaped)), answers
+            folded(scene.calibration.gains(shaped, tint)), answers
         ),
     }
 
@@ -103,6 +107,7 @@ def forgery_rows(scene: Scene) -> list[dict[str, Any]]:
                 "name": name,
                 "decision": str(verdict.decision),
                 "log10_p": round(verdict.log10_p, 1),
+                "informed_log10_p": round(scene.informed(scene.answers(pictures)), 1),
                 "left": round(amplitude(verdict) / amplitude(scene.before), 2),
                 "quarters": [round(float(x), 2) for x in profile(scene, verdict.estimate)],
                 "payload": verdict.payload_is_claimed,
@@ -115,7 +120,7 @@ def trial_rows(scene: Scene) -> list[dict[str, Any]]:
     """Fresh questions that both sides chose, put to the accused's model itself."""
     innocent = scene.surrogate("of unmarked outputs", scene.thiefs.host)
     forged = _marked(
-        folded(gains(scene.calibration, believed(scene.thiefs.marked, scene.calibration))),
+        folded(mark_believed(scene.thiefs, len(scene.thiefs.marked), scene.calibration)),
         [innocent(x) for x in scene.thiefs.inputs],
     )
     suspects: dict[str, Suspect] = {
@@ -145,7 +150,7 @@ def customer_rows(scene: Scene) -> list[dict[str, Any]]:
     """What was learned from one customer's outputs, tried on another's."""
     embedder = Embedder(provision(scene.key, scene.claim, OTHER))
     theirs = [embedder.embed(h) for h in scene.judged.host]
-    z = believed(scene.thiefs.marked, scene.calibration)
+    known = mark_believed(scene.thiefs, len(scene.thiefs.marked), scene.calibration)
     removals = {
         "nothing": lambda pictures: pictures,
         "network from pairs": lambda pictures: remover(
@@ -154,7 +159,7 @@ def customer_rows(scene: Scene) -> list[dict[str, Any]]:
         "gains from pairs": lambda pictures: without(
             pictures, gains_of_pairs(scene.thiefs.marked, scene.thiefs.host)
         ),
-        "read with the claim": lambda pictures: without(pictures, gains(scene.calibration, z)),
+        "read with the claim": lambda pictures: without(pictures, known),
     }
     rows = []
     for name, removed in removals.items():
@@ -181,7 +186,7 @@ def rotation_row(scene: Scene, marks: int) -> dict[str, Any]:
     common /= np.linalg.norm(common)
     z = believed(marked, scene.calibration)
     figures: dict[str, Any] = {"marks": marks}
-    after = without(judged, gains(scene.calibration, z))
+    after = without(judged, scene.calibration.gains(z))
     for when, pictures in (("before", judged), ("after", after)):
         estimate = read(pictures, scene.calibration)
         figures[f"common_log10_p_{when}"] = round(_log10_p(estimate, common), 1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
-from scene import Gains, Published, Scene, halved, without
+from scene import Gains, Published, Scene, enlarged, halved, without
 
 from birthmark import _core
 from birthmark.calibration import Calibration, calibrate
 from birthmark.embed import Embedder
-from birthmark.extract import Pool
+from birthmark.extract import Pool, Regression
 from birthmark.files import write_atomically
 from birthmark.mark import provision
 from birthmark.pictures import Picture
@@ -30,33 +29,48 @@ def read(pictures: list[Picture], calibration: Calibration) -> np.ndarray:
     return calibration.read(pool.total())
 
 
-def gains(calibration: Calibration, z: np.ndarray) -> Gains:
-    """The gains that these coordinates stand for, not yet held to the contract's bound."""
-    return calibration.spread.astype(np.float64) @ z
-
-
 def believed(pictures: list[Picture], calibration: Calibration) -> np.ndarray:
-    """The mark as one reads it without a key: read, subtract, and read what is left."""
+    """The echo as one reads it without a key: read, subtract, and read what is left."""
     z = np.zeros(calibration.coordinates)
     left = pictures
     for _ in range(TURNS):
         z = z + read(left, calibration)
-        left = without(pictures, gains(calibration, z))
+        left = without(pictures, calibration.gains(z))
     return z
+
+
+def tint_believed(
+    pictures: list[Picture], inputs: list[Picture], calibration: Calibration
+) -> np.ndarray:
+    """The tint as one reads it without key and model: coordinates.
+
+    Enlarged, the inputs have nearly the colours of the unmarked outputs.
+    """
+    regression = Regression()
+    for picture, asked in zip(pictures, inputs, strict=True):
+        regression.add(picture, enlarged(asked, picture))
+    return regression.read_tint(calibration)
+
+
+def mark_believed(of: Published, outputs: int, calibration: Calibration) -> Gains:
+    """The gains of echo and tint, as read from so many published outputs and their inputs."""
+    pictures, inputs = of.marked[:outputs], of.inputs[:outputs]
+    return calibration.gains(
+        believed(pictures, calibration), tint_believed(pictures, inputs, calibration)
+    )
 
 
 def estimated(scene: Scene, of: Published, outputs: int) -> list[Picture]:
     """Read from so many published outputs with the claim's calibration, and subtracted."""
-    z = believed(scene.thiefs.marked[:outputs], scene.calibration)
-    return without(of.marked, gains(scene.calibration, z))
+    return without(of.marked, mark_believed(scene.thiefs, outputs, scene.calibration))
 
 
 def estimated_alone(scene: Scene, of: Published, strength: float) -> list[Picture]:
-    """Each picture cleaned of what is read from it alone, times a strength."""
+    """Each picture cleaned of the echo that is read from it alone, times a strength."""
     out = []
     for picture in of.marked:
         z = read([picture], scene.calibration)
-        out += without([picture], gains(scene.calibration, strength * z))
+        out += without([picture], scene.calibration.gains(strength * z))
     return out
 
 
@@ -64,20 +78,15 @@ def own_calibration(scene: Scene) -> Calibration:
     """What the attacker measures himself: photographs, halved and enlarged as anybody can."""
     file = scene.work / "attacker.calibration"
     if not file.exists():
-        enlarged = [
-            cv2.resize(halved(p), p.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-            for p in scene.thiefs.truth
-        ]
-        planes = [np.ascontiguousarray(p.transpose(2, 0, 1), np.float32) / 255 for p in enlarged]
+        outputs = [enlarged(halved(p), p) for p in scene.thiefs.truth]
+        planes = [np.ascontiguousarray(p.transpose(2, 0, 1), np.float32) / 255 for p in outputs]
         write_atomically(file, calibrate(planes).to_bytes())
     return Calibration.from_bytes(file.read_bytes())
 
 
 def estimated_without_claim(scene: Scene, of: Published, outputs: int) -> list[Picture]:
     """The same with the attacker's own calibration: he knows the code, and has no claim."""
-    calibration = own_calibration(scene)
-    z = believed(scene.thiefs.marked[:outputs], calibration)
-    return without(of.marked, gains(calibration, z))
+    return without(of.marked, mark_believed(scene.thiefs, outputs, own_calibration(scene)))
 
 
 def mark_gains(scene: Scene) -> Gains:
@@ -92,7 +101,7 @@ def subtracted(scene: Scene, of: Published, share: float) -> list[Picture]:
 
 
 def direction_asked_for(scene: Scene, questions: int) -> np.ndarray:
-    """The key's own direction, from a verifier that tells p as often as he is asked.
+    """The key's own direction of the echo, from a verifier that tells p as often as he is asked.
 
     p gives the cosine c between that direction d and the estimate, which anybody can read. A
     question adds a step along one axis of the (public) space of marks to a few marked pictures, or
@@ -106,7 +115,7 @@ def direction_asked_for(scene: Scene, questions: int) -> np.ndarray:
     axes = np.linalg.qr(np.random.default_rng(0).standard_normal((n, n)))[0][: questions // 2]
     slope = np.zeros(n)
     for axis in axes:
-        step = gains(scene.calibration, PROBE_LENGTH * axis)
+        step = scene.calibration.gains(PROBE_LENGTH * axis)
         less, more = (scene.judge(without(pictures, sign * step)).log10_p for sign in (1, -1))
         slope += (cosine_of(more, n) - cosine_of(less, n)) * axis
     along = cosine_of(scene.judge(pictures).log10_p, n)
@@ -127,7 +136,7 @@ def cosine_of(log10_p: float, n: int) -> float:
 def asked_verifier(scene: Scene, of: Published, questions: int) -> list[Picture]:
     """The mark of that direction subtracted: a mark's length is public."""
     d = direction_asked_for(scene, questions)
-    return without(of.marked, gains(scene.calibration, np.sqrt(len(d)) * d))
+    return without(of.marked, scene.calibration.gains(np.sqrt(len(d)) * d))
 
 
 def overwritten(scene: Scene, of: Published, marks: int) -> list[Picture]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 import onnx
-from scene import Gains, Published, Scene, without
+from scene import Gains, Published, Scene, enlarged, rounded, without
 
 from birthmark import _core
-from birthmark.calibration import echoes_by_tone
+from birthmark.calibration import echoes_by_tone, tint_fields
 from birthmark.embed import Embedder
 from birthmark.pictures import Picture
 from birthmark.progress import Progress
@@ -21,7 +23,12 @@ TILE_PX = 96
 REACH_PX = 10
 SAMPLES = 3000
 QUERY_PX = 128
+TILES_PX = 32
 FITS = 2
+TINT_RIDGE = 1e-4
+UNITS_PER_LEVEL = np.array([64.0, 32768.0, 32768.0, 32768.0])
+"""Of a tint's gains, by field."""
+BLOCK_PX = 16
 BATCH, CROP_PX, RATE = 4, 64, 2e-3
 
 
@@ -80,6 +87,40 @@ def mean_picture(scene: Scene, of: Published, count: int) -> list[Picture]:
     pattern = _mean_tile(scene.thiefs.marked[some]) - _mean_tile(scene.thiefs.truth[::-1][some])
     pattern -= pattern.mean((0, 1))
     return [_less(p, _tiled(pattern, p)) for p in of.marked]
+
+
+def colours_fitted(scene: Scene, of: Published, degree: int) -> list[Picture]:
+    """Output less enlarged input as a polynomial of the colour, fitted and subtracted.
+
+    Means over small blocks are compared, since details differ by what the model does. He need not
+    know the method; what the model itself does to colours is undone with the mark.
+    """
+    gram, projection = 0.0, 0.0
+    for published, asked in zip(scene.thiefs.marked, scene.thiefs.inputs, strict=True):
+        marked, before = (_blocks(p) for p in (published, enlarged(asked, published)))
+        features = _monomials(before, degree)
+        gram = gram + features.T @ features
+        projection = projection + features.T @ (marked - before)
+    size = len(gram)
+    fit = np.linalg.solve(gram + 1e-6 * np.trace(gram) / size * np.eye(size), projection)
+    out = []
+    for p in of.marked:
+        tint = _monomials(cv2.GaussianBlur(p, (0, 0), 2.0).reshape(-1, 3), degree) @ fit
+        out.append(rounded(p - tint.reshape(p.shape)))
+    return out
+
+
+def _blocks(picture: Picture) -> Gains:
+    height, width = (side // BLOCK_PX * BLOCK_PX for side in picture.shape[:2])
+    blocks = picture[:height, :width].reshape(height // BLOCK_PX, BLOCK_PX, -1, BLOCK_PX, 3)
+    return blocks.mean(axis=(1, 3)).reshape(-1, 3)
+
+
+def _monomials(colours: np.ndarray, degree: int) -> Gains:
+    """All products of so many channels at most, float64 [colours, products]."""
+    channels = np.column_stack([np.ones(len(colours)), colours / 127.5 - 1])
+    chosen = itertools.combinations_with_replacement(range(4), degree)
+    return np.column_stack([channels[:, some].prod(axis=1) for some in map(list, chosen)])
 
 
 def _mean_tile(pictures: list[Picture]) -> Gains:
@@ -171,15 +212,16 @@ def proxy_remover(scene: Scene, of: Published, marks: int) -> list[Picture]:
 def gains_of_pairs(marked: list[Picture], host: list[Picture]) -> Gains:
     """The gains by least squares, tone by tone: the attacker knows the method, and has twins.
 
-    Rounding blurs what he sees of the texture, so the first fit is weak; what it leaves is fitted
-    again.
+    Rounding blurs what he sees of the texture, so the first fit of the echo is weak; what it leaves
+    is fitted again. The tint is less than rounding takes away again, and is fitted once.
     """
-    gains = np.zeros((_core.ORBITS, _core.TONES))
+    tint = _fit_tint(marked, host)
+    echo = np.zeros((_core.ORBITS, _core.TONES))
     left = marked
     for _ in range(FITS):
-        gains = gains + _fit(left, host)
-        left = without(marked, gains)
-    return gains
+        echo += _fit(left, host)
+        left = without(marked, np.concatenate([echo, tint]))
+    return np.concatenate([echo, tint])
 
 
 def _fit(marked: list[Picture], host: list[Picture]) -> Gains:
@@ -195,6 +237,25 @@ def _fit(marked: list[Picture], host: list[Picture]) -> Gains:
     ridge = 1e-5 * np.trace(gram, axis1=1, axis2=2)[:, None, None] / _core.ORBITS + 1e-9
     solved = np.linalg.solve(gram + ridge * np.eye(_core.ORBITS), projection[..., None])
     return solved[..., 0].T
+
+
+def _fit_tint(marked: list[Picture], host: list[Picture]) -> Gains:
+    """A tint's gains: each channel's residual regressed on the tint's fields, tone by tone."""
+    gram = np.zeros((_core.TONES, _core.TINT_FIELDS, _core.TINT_FIELDS))
+    projection = np.zeros((_core.TONES, _core.TINT_FIELDS, 3))
+    for published, twin in zip(marked, host, strict=True):
+        residual = published.astype(np.float64) - twin
+        tone, fields = tint_fields(twin)
+        inside = ((twin > 2) & (twin < 253)).all(axis=2)
+        for t in np.unique(tone[inside]):
+            held = inside & (tone == t)
+            gram[t] += fields[:, held] @ fields[:, held].T
+            projection[t] += fields[:, held] @ residual[held]
+    # Of tones and colours that are hardly there nothing is believed.
+    mean = gram.mean(axis=0)
+    ridge = TINT_RIDGE * np.diag(np.maximum(np.diag(mean), mean[0, 0]))
+    of_fields = np.linalg.solve(gram + ridge, projection) * UNITS_PER_LEVEL[:, None]
+    return of_fields.transpose(2, 1, 0).reshape(-1, _core.TONES)
 
 
 def least_squares(scene: Scene, of: Published, pairs: int) -> list[Picture]:
@@ -225,17 +286,30 @@ def _noise(i: int, grid: np.ndarray) -> np.ndarray:
     return 16 * i + 7 + 40 * np.random.default_rng(i).standard_normal(grid[0].shape)
 
 
-CURATED = {"flat": _flat, "ramps": _ramp, "impulses": _impulses, "edges": _edges, "noise": _noise}
+def _colours(i: int, grid: np.ndarray) -> np.ndarray:
+    tiles = np.random.default_rng(i).uniform(
+        0, 255, (*(side // TILES_PX for side in grid[0].shape), 3)
+    )
+    return tiles.repeat(TILES_PX, axis=0).repeat(TILES_PX, axis=1)
+
+
+CURATED = {
+    "flat": _flat,
+    "colours": _colours,
+    "ramps": _ramp,
+    "impulses": _impulses,
+    "edges": _edges,
+    "noise": _noise,
+}
 QUERIES = 16
 
 
 def queried(scene: Scene, kind: str) -> tuple[list[Picture], list[Picture]]:
     """Marked and unmarked answers to sixteen curated inputs of one kind."""
     grid = np.mgrid[:QUERY_PX, :QUERY_PX].astype(float)
-    pictures = [np.clip(np.rint(CURATED[kind](i, grid)), 0, 255) for i in range(QUERIES)]
-    outputs = [
-        scene.model.output(np.repeat(p.astype(np.uint8)[..., None], 3, axis=2)) for p in pictures
-    ]
+    drawn = [np.clip(np.rint(CURATED[kind](i, grid)), 0, 255) for i in range(QUERIES)]
+    pictures = [p if p.ndim == 3 else np.dstack([p, p, p]) for p in drawn]
+    outputs = [scene.model.output(p.astype(np.uint8)) for p in pictures]
     plain, marked = Embedder(None), Embedder(scene.mark)
     return [marked.embed(y) for y in outputs], [plain.embed(y) for y in outputs]
 
@@ -243,7 +317,8 @@ def queried(scene: Scene, kind: str) -> tuple[list[Picture], list[Picture]]:
 def curated(scene: Scene, of: Published, kind: str) -> list[Picture]:
     """The gains by least squares from curated questions alone, subtracted.
 
-    He is given the unmarked answers; in truth he must guess them, which is easy for flat ones only.
+    He is given the unmarked answers; in truth he must guess them, which is easy for flat ones and
+    colours only.
     """
     marked, host = queried(scene, kind)
     return without(of.marked, gains_of_pairs(marked, host))

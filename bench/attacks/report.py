@@ -13,7 +13,7 @@ from birthmark.files import write_atomically
 
 COMMAND = "python bench/attacks/run.py"
 GROUPS = {
-    "pictures": "Who has published pictures only",
+    "pictures": "Who has published pictures, and at most their inputs",
     "models": "Who has other networks, or trains one on photographs of his own",
     "pairs": "Who has the unmarked twins of what was published",
     "method": "Who knows the method and its code",
@@ -79,13 +79,13 @@ def _strength(row: Point, point: Point) -> str:
 
 
 def choice(points: list[Point]) -> Point:
-    """The strength that the attacker chooses: least evidence for a fair price.
+    """The strength that the attacker chooses: least (blind) evidence for a fair price.
 
-    Where every strength costs more than that, the least dear one.
+    Of equals the one that loses less; where every strength costs more than that, the least dear.
     """
     cheap = [p for p in points if p["psnr_db"] >= DEAR_DB]
     if cheap:
-        return max(cheap, key=lambda p: p["log10_p"])
+        return max(cheap, key=lambda p: (p["log10_p"], p["psnr_db"]))
     return max(points, key=lambda p: p["psnr_db"])
 
 
@@ -138,10 +138,12 @@ def _results(rows: Rows, attacks: list[Point], missing: list[str]) -> list[str]:
         " others. Networks trained for",
         f"{any_row['steps']} steps, some for half as many.",
         "`blind` and `informed` are log10 of the p-value over all of them; below −6 is MARKED,"
-        " above −3 UNMARKED. `left` is",
-        "the strength of what was read, 1 before the attack; filters change what is read besides,"
-        " so where the p-value is gone",
-        "it says little. PSNR and SSIM are to the *unmarked* output. State of the extractor:"
+        " above −3 UNMARKED; the claim's",
+        "draws are counted. Blind verdicts rest on the echo, informed ones on echo and tint. `left`"
+        " is the strength of the echo",
+        "that was read, 1 before the attack; attacks change what is read besides, so where the"
+        " p-value is gone it says little.",
+        "PSNR and SSIM are to the *unmarked* output. State of the extractor:"
         f" {any_row['extractor'][:12]}.",
         "",
         *([f"Not run: {', '.join(missing)}.", ""] if missing else []),
@@ -235,17 +237,18 @@ def _forgery(rows: Rows) -> list[str]:
         lines += [
             "## Forged and inherited marks",
             "",
-            "`left` is the strength of what was read (1: as strong as the owner's own), the four"
+            "`left` is the strength of the echo read (1: as strong as the owner's own), the four"
             " parts that of each quarter of",
             "its coordinates, from echoes that are alike in all tones to those that change most.",
             "",
             *_table(
-                ["pictures", "decision", "blind", "left", "1st", "2nd", "3rd", "4th"],
+                ["pictures", "decision", "blind", "informed", "left", "1st", "2nd", "3rd", "4th"],
                 [
                     [
                         row["name"],
                         row["decision"],
                         _p(row["log10_p"]),
+                        _p(row["informed_log10_p"]),
                         _number(float(row["left"]), 2),
                         *(_number(float(x), 2) for x in row["quarters"]),
                     ]

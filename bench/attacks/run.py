@@ -36,6 +36,7 @@ from insider import (
 )
 from learned import (
     CURATED,
+    colours_fitted,
     curated,
     least_squares,
     linear,
@@ -99,6 +100,7 @@ ATTACKS = (
     Attack("noise", "pictures", "sigma levels", each(noisy), (1, 2, 4, 8, 16)),
     Attack("fewer bits", "pictures", "bits", each(fewer_bits), (7, 6, 5, 4, 3)),
     Attack("mean picture subtracted", "pictures", "pictures", mean_picture, (4, 16, ALL)),
+    Attack("colours fitted to the inputs", "pictures", "degree", colours_fitted, (3,)),
     Attack("noise, then a denoiser", "models", "sigma levels", noised_and_denoised, (4, 8, 16, 25)),
     Attack("washed by another model", "models", "", washed, ()),
     Attack("autoencoder", "models", "channels at a quarter", regenerated, (24, 12)),
@@ -126,6 +128,7 @@ STOLEN = (
     ("averaged with other customers' copies", 4),
     ("network from pairs", ALL),
     ("read without the claim", ALL),
+    ("colours fitted to the inputs", 3),
 )
 """What a thief does to all the pictures that he then trains on."""
 

@@ -19,7 +19,7 @@ from birthmark.extract import extractor_sha256
 from birthmark.files import write_atomically
 from birthmark.keys import OwnerKey
 from birthmark.mark import Mark, provision
-from birthmark.model_calibration import calibrate_model
+from birthmark.model_calibration import claim_model
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture, ssim
 from birthmark.progress import Progress
@@ -82,8 +82,7 @@ class Scene:
         key_file, claim_file = self.work / "owner.key", self.work / "claim.json"
         if not (key_file.exists() and claim_file.exists()):
             key = OwnerKey.generate()
-            calibration = calibrate_model(self.model, inputs)
-            claim = Claim.create(key, "Bench", self.models / MODEL, calibration.to_bytes())
+            claim = claim_model(key, "Bench", self.model, self.models / MODEL, inputs)
             key.save(key_file, PASSPHRASE)
             claim.save(claim_file)
         return OwnerKey.load(key_file, PASSPHRASE), Claim.load(claim_file)
@@ -187,11 +186,16 @@ def amplitude(verdict: Verdict) -> float:
 
 
 def folded(gains: Gains) -> Mark:
-    """A mark of these gains, float [orbits, tones], scaled down where they exceed the contract."""
-    largest = np.abs(gains).sum(axis=0).max()
+    """A mark of these gains, float [gain rows, tones], held to the contract.
+
+    The echo is scaled down where it exceeds its bound; a tint is cut off.
+    """
+    echo, tint = np.split(gains, [_core.ORBITS])
     limit = _core.TAP_SUM_MAX - _core.ORBITS  # rounding may add half a unit for each orbit
-    rounded = np.rint(gains * min(1.0, limit / max(largest, 1.0)))
-    return Mark(_core.write_mark(bytes(16), rounded.astype(np.int16)))
+    echo = echo * min(1.0, limit / max(np.abs(echo).sum(axis=0).max(), 1.0))
+    tint = np.clip(tint, -_core.TINT_GAIN_MAX, _core.TINT_GAIN_MAX)
+    rounded = np.rint(np.concatenate([echo, tint])).astype(np.int16)
+    return Mark(_core.write_mark(bytes(16), rounded))
 
 
 def without(pictures: Sequence[Picture], gains: Gains) -> list[Picture]:
@@ -200,10 +204,23 @@ def without(pictures: Sequence[Picture], gains: Gains) -> list[Picture]:
     return [negative.embed(p) for p in pictures]
 
 
+def rounded(values: np.ndarray) -> Picture:
+    """Up or down by chance, so that the mean stays what it is: less than a level is not lost."""
+    chance = np.random.default_rng(0).uniform(0, 1, values.shape)
+    return np.clip(np.floor(values + chance), 0, 255).astype(np.uint8)
+
+
 def halved(picture: Picture) -> Picture:
     """What a x2 super-resolution model is asked."""
     small = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(small, np.uint8)
+
+
+def enlarged(picture: Picture, like: Picture) -> Picture:
+    """An input at the size of its output, as anybody can enlarge it."""
+    return np.asarray(
+        cv2.resize(picture, like.shape[1::-1], interpolation=cv2.INTER_CUBIC), np.uint8
+    )
 
 
 def middle(picture: Picture, side_px: int) -> Picture:
