@@ -19,6 +19,7 @@ MOST_LINES = 500
 # Longer for now; a file that was made shorter has to go from here.
 LONG = {
     "cpp/bindings/_core.cc",
+    "cpp/cuda/formats.cuh",
     "python/birthmark/cli/__init__.py",
     "tests/cpp/test_cuda_kernel.cc",
 }

@@ -19,9 +19,11 @@ inline constexpr int kQuad = 4;
 inline constexpr int kStripHalo = (kHalo + kQuad - 1) / kQuad * kQuad;
 inline constexpr int kStripColumns = kThreads * kQuad - 2 * kStripHalo;
 
-// The gains of one tone as the kernel reads them: the mark's rows, then minus the sum of the
-// orbits', then filled up to whole 16-byte words.
-inline constexpr int kGainColumns = (kGainRows + 1 + 3) / 4 * 4;
+// The gains of one tone as the kernel reads them, in whole 16-byte words: one for each orbit, minus
+// their sum, and from kTintColumn on four for each channel's tint.
+inline constexpr int kTintColumn = (kOrbits + 1 + 3) / 4 * 4;
+inline constexpr int kGainColumns = kTintColumn + 3 * kTintFields;
+static_assert(kTintFields == 4);
 
 // Passed to the kernel by value. Pictures are described as for the processor's kernels, by the
 // first of the batch, with addresses on the card; an element's address is a multiple of its size.
@@ -45,10 +47,11 @@ inline void SetGains(const std::int16_t (&gains)[kGainRows][kTones], Job& job) {
   for (int tone = 0; tone < kTones; ++tone) {
     std::int32_t (&row)[kGainColumns] = job.gains[tone];
     for (int column = 0; column < kGainColumns; ++column) row[column] = 0;
-    for (int i = 0; i < kGainRows; ++i) {
-      row[i] = gains[i][tone];
-      if (i < kOrbits) row[kGainRows] -= gains[i][tone];
+    for (int o = 0; o < kOrbits; ++o) {
+      row[o] = gains[o][tone];
+      row[kOrbits] -= gains[o][tone];
     }
+    for (int i = kOrbits; i < kGainRows; ++i) row[kTintColumn + i - kOrbits] = gains[i][tone];
   }
 }
 
