@@ -19,19 +19,19 @@
 //   the L2 cache (22 rows of all blocks that run: some 23 MB of float16 on an H100, which has
 //   50 MB), and written once. These are 9 bytes a pixel for float16, 15 for float32, 6 for
 //   uint8.
-//   Arithmetic: about 1030 instructions for the four pixels of a thread (counted in the code
-//   for sm_90), with both halos some 335 for each pixel of a 4K batch. At the 128 that a
-//   multiprocessor can start in a cycle these are 2.6 cycles. An H100 (132 multiprocessors,
-//   1.75 GHz) would so mark 88 thousand million pixels a second at the very best: if it copies
-//   2.9 TB/s, 27 % of that for float16 and 45 % for float32, short of the 70 % that are wanted.
-//   On cards with less bandwidth for each multiprocessor (L4, RTX) memory would be the limit.
-//   Of the 1030, 204 are the 17 products of each pixel with rounding, unpacking and sum; 75 the
-//   sums of the orbits; about 200 reading and converting twice; 80 the quotients.
-//   Occupancy: 48 272 bytes of shared memory for a block of 96 threads, so 4 blocks on a
-//   multiprocessor of an H100, 3 on an A100, 2 on sm_86, sm_89 and sm_120, 1 on sm_75. ptxas of
-//   CUDA 13.0 uses 109 to 147 registers a thread on every card and format, and spills none.
-//   Blocks of 64 threads would lose 19 % of their columns to the halo; 96 lose 12.5 % and are
-//   the most that 48 kB hold.
+//   Arithmetic, the tint not counted: about 1030 instructions for the four pixels of a thread
+//   (counted in the code for sm_90), with both halos some 335 for each pixel of a 4K batch. At the
+//   128 that a multiprocessor can start in a cycle these are 2.6 cycles. An H100 (132
+//   multiprocessors, 1.75 GHz) would so mark 88 thousand million pixels a second at the very best:
+//   if it copies 2.9 TB/s, 27 % of that for float16 and 45 % for float32, short of the 70 % that
+//   are wanted. On cards with less bandwidth for each multiprocessor (L4, RTX) memory would be the
+//   limit. Of the 1030, 204 are the 17 products of each pixel with rounding, unpacking and sum; 75
+//   the sums of the orbits; about 200 reading and converting twice; 80 the quotients. Occupancy: 48
+//   272 bytes of shared memory for a block of 96 threads, so 4 blocks on a multiprocessor of an
+//   H100, 3 on an A100, 2 on sm_86, sm_89 and sm_120, 1 on sm_75. ptxas of CUDA 13.0 uses 114 to
+//   149 registers a thread on sm_75 and sm_90 in every format, and spills none. Blocks of 64
+//   threads would lose 19 % of their columns to the halo; 96 lose 12.5 % and are the most that 48
+//   kB hold.
 #ifndef BIRTHMARK_CUDA_EMBED_KERNEL_CUH_
 #define BIRTHMARK_CUDA_EMBED_KERNEL_CUH_
 

@@ -85,12 +85,14 @@ def claim_model(
     there yet, so this favours none; still the claim states the number, and verdicts count it.
 
     Args:
-        key, owner, model_path: as :meth:`birthmark.Claim.create`.
+        key: the owner's key.
+        owner: the name to stand in the claim.
         model: the model at ``model_path``.
+        model_path: the owner's model file.
         inputs: typical ones: paths, or pictures uint8 [h, w, 3].
         draws: how many claims are tried, 1 to :data:`birthmark.claim.MAX_DRAWS`; by default
             :data:`DRAWS`, or 1 where the model's outputs are as large as its inputs.
-        stated: what else :meth:`birthmark.Claim.create` takes.
+        **stated: what else :meth:`birthmark.Claim.create` takes.
 
     Raises:
         InvalidPicture, InvalidModel, InvalidArray, CouldNotJudge: as :func:`calibrate_model`.
