@@ -14,10 +14,11 @@ from scene import Gains, Scene, amplitude, folded, without
 from birthmark.embed import Embedder
 from birthmark.extract import pixels_sha256
 from birthmark.mark import coordinates, provision
+from birthmark.models import ImageModel
 from birthmark.pictures import Picture
 from birthmark.tails import log10_p_of_cosine
 from birthmark.trial import NONCE_BYTES, Trial
-from birthmark.verdict import Suspect, verify
+from birthmark.verdict import Suspect, Verdict, verify
 
 QUARTERS = 4
 OTHER = "another customer"
@@ -134,16 +135,26 @@ def trial_rows(scene: Scene) -> list[dict[str, Any]]:
 
 
 def _tried(scene: Scene, suspect: Suspect) -> dict[str, Any]:
+    blind, informed = (_trial(scene, suspect, model) for model in (None, scene.model))
+    return {
+        "queries": len(blind.measured.inputs),
+        "decision": str(blind.decision),
+        "log10_p": round(blind.log10_p, 1),
+        "informed_decision": str(informed.decision),
+        "informed_log10_p": round(informed.log10_p, 1),
+    }
+
+
+def _trial(scene: Scene, suspect: Suspect, model: ImageModel | None) -> Verdict:
     inputs = scene.judged.inputs
     digests = [pixels_sha256(x) for x in inputs]
-    trial = Trial.declare(scene.key, scene.claim, digests, max(1, 3 * len(inputs) // 4))
+    queries = max(1, 3 * len(inputs) // 4)
+    informed = model is not None
+    trial = Trial.declare(scene.key, scene.claim, digests, queries, informed=informed)
     trial = trial.joined(os.urandom(NONCE_BYTES))
-    verdict = verify(None, scene.claim, scene.key, suspect=suspect, inputs=inputs, trial=trial)
-    return {
-        "queries": trial.queries,
-        "decision": str(verdict.decision),
-        "log10_p": round(verdict.log10_p, 1),
-    }
+    return verify(
+        None, scene.claim, scene.key, suspect=suspect, inputs=inputs, trial=trial, model=model
+    )
 
 
 def customer_rows(scene: Scene) -> list[dict[str, Any]]:

@@ -113,7 +113,11 @@ def _document(rows: Rows, attacks: list[Point], link: str, groups: tuple[str, ..
         for row in rows.get("customers", {}).get("rows", [])
     ]
     said += [
-        (f"fresh questions to {row['name']}", f"{row['decision']}, {_p(row['log10_p'])}")
+        (
+            f"fresh questions to {row['name']}",
+            f"blind {_p(row['log10_p'])} ({row['decision']}),"
+            f" informed {_p(row['informed_log10_p'])} ({row['informed_decision']})",
+        )
         for row in rows.get("trial", {}).get("rows", [])
     ]
     for what, figure in said:
@@ -263,9 +267,16 @@ def _forgery(rows: Rows) -> list[str]:
             "(`birthmark declare`, `birthmark join`):",
             "",
             *_table(
-                ["who is asked", "questions", "decision", "blind"],
+                ["who is asked", "questions", "blind", "decision", "informed", "decision"],
                 [
-                    [row["name"], str(row["queries"]), row["decision"], _p(row["log10_p"])]
+                    [
+                        row["name"],
+                        str(row["queries"]),
+                        _p(row["log10_p"]),
+                        row["decision"],
+                        _p(row["informed_log10_p"]),
+                        row["informed_decision"],
+                    ]
                     for row in rows["trial"]["rows"]
                 ],
             ),
