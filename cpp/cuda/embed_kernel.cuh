@@ -255,7 +255,7 @@ __shared__ uint2 pair_rows[kRadius + 1][kThreads + 2 * kEchoBeside];
 __shared__ int4 gains[kTones][kGainColumns / 4];
 
 template <class Reader, class Writer>
-__global__ void __launch_bounds__(kThreads) EmbedKernel(const __grid_constant__ Job job) {
+__global__ void __launch_bounds__(kThreads, 4) EmbedKernel(const __grid_constant__ Job job) {
   const int thread = static_cast<int>(threadIdx.x);
   const int block = static_cast<int>(blockIdx.x);
   const int strip = block % job.strips;

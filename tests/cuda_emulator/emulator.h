@@ -39,7 +39,7 @@
 #define __noinline__ inline
 #define __shared__ static __attribute__((section("cuda_shared")))
 #define __grid_constant__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
 struct uint3 {
   unsigned x, y, z;
