@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import hypothesis
@@ -26,6 +31,21 @@ ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ROOT / "tests" / "data" / "photos"
 
 Picture = npt.NDArray[np.uint8]
+
+
+@contextmanager
+def bench_script(name: str) -> Iterator[ModuleType]:
+    """bench/NAME/run.py, whose folder Python is told about as when it is run."""
+    path = ROOT / "bench" / name / "run.py"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(path.parent))
+        spec = importlib.util.spec_from_file_location(f"{name}_run", path)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        patch.setitem(sys.modules, f"{name}_run", module)  # dataclasses look their module up
+        spec.loader.exec_module(module)
+        yield module
+
 
 # Timing says nothing on a shared machine. On CI the same examples are drawn every time.
 hypothesis.settings.register_profile("local", deadline=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import sys
@@ -21,22 +20,15 @@ from birthmark.claim import Claim
 from birthmark.extract import extractor_sha256
 from birthmark.keys import OwnerKey
 from birthmark.pictures import Picture
+from conftest import bench_script
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "bench" / "attacks"
 EMPTY_BLOCK = "# Title\n\n<!-- attacks -->\nold\n<!-- /attacks -->\n\nThe end.\n"
 
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[ModuleType]:
-    """bench/attacks/run.py, whose folder Python is told about as when it is run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        spec = importlib.util.spec_from_file_location("attacks_run", FOLDER / "run.py")
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        patch.setitem(sys.modules, "attacks_run", module)  # dataclasses look their module up
-        spec.loader.exec_module(module)
+    with bench_script("attacks") as module:
         yield module
 
 
@@ -140,7 +132,7 @@ def test_the_gains_are_found_from_pairs(
 
 def tint_of(gains: np.ndarray, picture: Picture) -> np.ndarray:
     """What the tint of these gains adds to a picture, in grey levels [h, w, 3]."""
-    tone, fields = tint_fields(picture)
+    tone, fields = tint_fields(_core.fields(picture))
     of_fields = gains[_core.ORBITS :].reshape(3, _core.TINT_FIELDS, _core.TONES)[..., tone]
     units = np.array([64, 32768, 32768, 32768])[:, None, None]
     return np.einsum("cfhw,fhw->hwc", of_fields / units, fields)

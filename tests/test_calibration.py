@@ -62,7 +62,7 @@ def test_a_tint_is_balanced_and_its_functions_are_orthogonal(
     functions = calibration.tint.astype(np.float64)
     of_pixels = []
     for picture in published.plain:
-        tone, fields = tint_fields(picture)
+        tone, fields = tint_fields(_core.fields(picture))
         assert (fields[0] == 1).all()
         of_pixels.append(np.einsum("fhw,fhwk->khw", fields, functions[:, tone]).reshape(8, -1))
     values = np.concatenate(of_pixels, axis=1)

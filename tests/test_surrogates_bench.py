@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import sys
@@ -14,21 +13,14 @@ import numpy as np
 import pytest
 
 from birthmark.pictures import Picture, psnr_db
+from conftest import bench_script
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "bench" / "surrogates"
 
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[ModuleType]:
-    """bench/surrogates/run.py, whose folder Python is told about as when it is run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        spec = importlib.util.spec_from_file_location("surrogates_run", FOLDER / "run.py")
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        patch.setitem(sys.modules, "surrogates_run", module)  # dataclasses look their module up
-        spec.loader.exec_module(module)
+    with bench_script("surrogates") as module:
         yield module
 
 

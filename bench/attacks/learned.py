@@ -10,7 +10,7 @@ import onnx
 from scene import Gains, Published, Scene, enlarged, rounded, without
 
 from birthmark import _core
-from birthmark.calibration import echoes_by_tone, tint_fields
+from birthmark.calibration import UNITS_PER_LEVEL, echoes_by_tone, tint_fields
 from birthmark.embed import Embedder
 from birthmark.pictures import Picture
 from birthmark.progress import Progress
@@ -26,8 +26,6 @@ QUERY_PX = 128
 TILES_PX = 32
 FITS = 2
 TINT_RIDGE = 1e-4
-UNITS_PER_LEVEL = np.array([64.0, 32768.0, 32768.0, 32768.0])
-"""Of a tint's gains, by field."""
 BLOCK_PX = 16
 BATCH, CROP_PX, RATE = 4, 64, 2e-3
 
@@ -230,7 +228,7 @@ def _fit(marked: list[Picture], host: list[Picture]) -> Gains:
     for published, twin in zip(marked, host, strict=True):
         residual = (published.astype(np.float32) - twin).mean(axis=2).reshape(-1)
         inside = ((twin > 2) & (twin < 253)).all(axis=2).reshape(-1)  # where nothing was cut off
-        for tone, held, echoes in echoes_by_tone(twin):
+        for tone, held, echoes in echoes_by_tone(_core.fields(twin)):
             seen = echoes[:, inside[held]]
             gram[tone] += seen @ seen.T
             projection[tone] += seen @ residual[held & inside]
@@ -245,7 +243,7 @@ def _fit_tint(marked: list[Picture], host: list[Picture]) -> Gains:
     projection = np.zeros((_core.TONES, _core.TINT_FIELDS, 3))
     for published, twin in zip(marked, host, strict=True):
         residual = published.astype(np.float64) - twin
-        tone, fields = tint_fields(twin)
+        tone, fields = tint_fields(_core.fields(twin))
         inside = ((twin > 2) & (twin < 253)).all(axis=2)
         for t in np.unique(tone[inside]):
             held = inside & (tone == t)

@@ -962,9 +962,8 @@ PYBIND11_MODULE(_core, m) {
         py::arg("threads") = 1,
         "int64 [tones, orbits + 1]: sums over the picture (contract, step 19).");
   m.def("fields", &Fields, py::arg("picture"), py::arg("kernel") = std::nullopt,
-        "(texture int16 [h, w], tone uint8 [h, w], orbit sums int16 [orbits, h, w], blueness, "
-        "redness "
-        "and roughness int16 [3, h, w]).");
+        "(texture int16 [h, w], tone uint8 [h, w], orbit sums int16 [orbits, h, w], and blueness, "
+        "redness and roughness int16 [3, h, w]).");
   m.def("write_mark", &WriteMark, py::arg("id"), py::arg("gains"), "Bytes of a mark file.");
   m.def("read_mark", &ReadMark, py::arg("data"), "(id, gains int16 [gain rows, tones]).");
 }

@@ -25,6 +25,9 @@ from birthmark.errors import CouldNotJudge, InvalidArray, InvalidClaim
 FloatArray = npt.NDArray[np.float64]
 Sums = npt.NDArray[np.int64]
 Progress = Callable[[int, int, str], None]
+Fields = tuple[
+    npt.NDArray[np.int16], npt.NDArray[np.uint8], npt.NDArray[np.int16], npt.NDArray[np.int16]
+]
 
 TONE_FUNCTIONS = 4
 COORDINATES = TONE_FUNCTIONS * _core.ORBITS
@@ -44,7 +47,7 @@ _TONES, _ORBITS = _core.TONES, _core.ORBITS
 _MAGIC = b"BMCAL\x02"
 _HEADER = struct.Struct("<6sHHHH")
 _LEVELS_PER_GAIN = 1 / (64 * 32768)
-_UNITS_PER_LEVEL = (64.0, 32768.0, 32768.0, 32768.0)  # of a tint's gains, by field
+UNITS_PER_LEVEL = np.array([64.0, 32768.0, 32768.0, 32768.0])  # of a tint's gains, by field
 _ORBIT_SCALE = 16
 _PROBE_CROPS = 64
 _CROP_PX = 192
@@ -112,7 +115,7 @@ class Calibration:
         echo *= _shrink(np.abs(echo).sum(axis=0).max(), _core.TAP_SUM_MAX - _ORBITS)
         of_channels = tint.reshape(-1, len(DIRECTIONS)) @ DIRECTIONS
         levels = np.einsum("ftk,kc->cft", self.tint.astype(np.float64), of_channels)
-        of_fields = levels * np.array(_UNITS_PER_LEVEL)[:, None]
+        of_fields = levels * UNITS_PER_LEVEL[:, None]
         of_fields *= _shrink(np.abs(of_fields).max(), _core.TINT_GAIN_MAX)
         gains = np.concatenate([echo, of_fields.reshape(-1, _TONES)])
         rounded: npt.NDArray[np.int16] = np.rint(gains).astype(np.int16)
@@ -296,15 +299,18 @@ def _crops(outputs: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.fl
 
 
 def echoes_by_tone(
-    picture: npt.NDArray[np.float32] | npt.NDArray[np.uint8],
+    fields: Fields,
 ) -> Iterator[tuple[int, npt.NDArray[np.bool_], npt.NDArray[np.float32]]]:
     """For each tone of a picture: the tone, where it is, and the echoes there.
+
+    Args:
+        fields: what ``_core.fields`` gives for the picture.
 
     Yields:
         The tone; bool [h w], the pixels of that tone in C order; float32 [orbits, pixels held],
         the grey levels that a gain of one puts on each for each orbit.
     """
-    _, tone, orbits, _ = _core.fields(picture)
+    _, tone, orbits, _ = fields
     echoes = orbits.reshape(_ORBITS, -1).astype(np.float32) * np.float32(_LEVELS_PER_GAIN)
     tone = tone.reshape(-1)
     for t in np.unique(tone):
@@ -320,7 +326,7 @@ def _spread(crops: list[npt.NDArray[np.float32]], n: int) -> npt.NDArray[np.floa
     gram = np.zeros((size, size))
     pixels = 0
     for crop in crops:
-        for t, held, echoes in echoes_by_tone(crop):
+        for t, held, echoes in echoes_by_tone(_core.fields(crop)):
             of_functions = np.outer(tone_functions[:, t], tone_functions[:, t])
             gram += np.kron(of_functions, (echoes @ echoes.T).astype(np.float64))
             pixels += int(held.sum())
@@ -345,22 +351,21 @@ def _spread(crops: list[npt.NDArray[np.float32]], n: int) -> npt.NDArray[np.floa
     return spread.astype(np.float32)
 
 
-def tint_fields(
-    picture: npt.NDArray[np.float32] | npt.NDArray[np.uint8],
-) -> tuple[npt.NDArray[np.uint8], FloatArray]:
+def tint_fields(fields: Fields) -> tuple[npt.NDArray[np.uint8], FloatArray]:
     """A picture's tone, uint8 [h, w], and its tint's fields, float64 [fields, h, w].
 
-    The first field is 1, the others (blueness, redness, roughness) are in grey levels.
+    ``fields`` is what ``_core.fields`` gives for the picture. The first of a tint is 1, the others
+    (blueness, redness, roughness) are in grey levels.
     """
-    _, tone, _, fields = _core.fields(picture)
-    return tone, np.concatenate([np.ones((1, *tone.shape)), fields / 64])
+    _, tone, _, colours = fields
+    return tone, np.concatenate([np.ones((1, *tone.shape)), colours / 64])
 
 
 def _tint(crops: list[npt.NDArray[np.float32]], levels: float) -> npt.NDArray[np.float32]:
     """The functions of a tint, orthogonal to a constant and to each other."""
     gram = np.zeros((_TONES, _core.TINT_FIELDS, _core.TINT_FIELDS))
     for crop in crops:
-        tone, fields = tint_fields(crop)
+        tone, fields = tint_fields(_core.fields(crop))
         for t in np.unique(tone):
             here = fields[:, tone == t]
             gram[t] += here @ here.T

@@ -14,6 +14,7 @@ from birthmark import _core
 from birthmark.calibration import (
     DIRECTIONS,
     Calibration,
+    Fields,
     FloatArray,
     Sums,
     echoes_by_tone,
@@ -162,17 +163,18 @@ class Regression:
         deviation -= cv2.GaussianBlur(deviation, (0, 0), 2.0)
         np.clip(deviation, -_OUTLIER_LEVELS, _OUTLIER_LEVELS, out=deviation)
         deviation = deviation.reshape(-1)
-        for t, held, echoes in echoes_by_tone(own):
+        fields = _core.fields(own)
+        for t, held, echoes in echoes_by_tone(fields):
             self.gram[t] += echoes @ echoes.T
             self.projection[t] += echoes @ deviation[held]
-        self._add_tint(suspect, own)
+        self._add_tint(suspect, own, fields)
 
-    def _add_tint(self, suspect: Picture, own: Picture) -> None:
+    def _add_tint(self, suspect: Picture, own: Picture, fields_of_own: Fields) -> None:
         rows, columns = (side // _BLOCK_PX for side in own.shape[:2])
         if not rows * columns:
             return
         inside = np.s_[: rows * _BLOCK_PX, : columns * _BLOCK_PX]
-        tone, fields = (part[..., *inside] for part in tint_fields(own))
+        tone, fields = (part[..., *inside] for part in tint_fields(fields_of_own))
         y, x = (np.arange(side) // _BLOCK_PX for side in tone.shape)
         block = y[:, None] * columns + x
         place = (block * _core.TONES + tone).reshape(-1)

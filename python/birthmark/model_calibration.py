@@ -102,14 +102,12 @@ def claim_model(
         draws = 1 if model.scale == 1 else DRAWS
     outputs = _outputs(model, inputs)
     calibration = _calibrated(model, outputs)
-    pictures = squares(outputs)
+    frozen, pictures = calibration.to_bytes(), squares(outputs)
     progress = Progress("drawing a mark")
     best: tuple[float, Claim] | None = None
     for draw in range(1, draws + 1):
         progress(draw - 1, draws)
-        claim = Claim.create(
-            key, owner, model_path, calibration.to_bytes(), draw=draw, draws=draws, **stated
-        )
+        claim = Claim.create(key, owner, model_path, frozen, draw=draw, draws=draws, **stated)
         log10_p = _legibility(key, claim, calibration, pictures)
         if best is None or log10_p < best[0]:
             best = log10_p, claim

@@ -38,11 +38,12 @@ import numpy as np
 from birthmark.calibration import Calibration, FloatArray
 from birthmark.claim import Claim
 from birthmark.errors import CouldNotJudge, InvalidCustomer
+from birthmark.exact_tests import corrected_log10_p
 from birthmark.files import StrPath
 from birthmark.keys import MarkKey, check_customer
 from birthmark.mark import coordinates
 from birthmark.measure import Measured
-from birthmark.tails import log10_p_of_both, log10_p_of_cosine, log10_p_of_subspace
+from birthmark.tails import log10_p_of_cosine, log10_p_of_subspace
 
 MOST_COLLUDERS = 3
 # More than these never have a part at the same time: assumed where members of a group are named.
@@ -318,7 +319,7 @@ def _unlikeliest(parts: Sequence[_Part], inside: Sequence[int]) -> list[tuple[in
     found = []
     for i in map(int, np.argsort(-score, kind="stable")[:_NAMED_AMONG]):
         log10_ps = [log10_p_of_cosine(float(cosines[i]), n) for cosines, n in given]
-        found.append((i, log10_ps[0] if len(log10_ps) == 1 else log10_p_of_both(*log10_ps)))
+        found.append((i, corrected_log10_p(log10_ps, tests_counted=1)))
     return sorted(found, key=lambda one: one[1])
 
 
