@@ -15,7 +15,7 @@ if command -v clang++ > /dev/null; then
     mkdir -p "build/fuzz/corpus/$target"  # what is found new goes there
     echo "== fuzz: $target"
     # The time-out is of the clock on the wall: a busy machine makes a second of work last minutes.
-    "build/fuzz/fuzz_$target" -max_total_time="$seconds" -max_len=640 -len_control=0 -timeout=1200 \
+    "build/fuzz/fuzz_$target" -max_total_time="$seconds" -max_len=1024 -len_control=0 -timeout=1200 \
       -verbosity=0 -print_final_stats=1 -artifact_prefix="build/fuzz/$target-" \
       "build/fuzz/corpus/$target" "$corpus"
   done

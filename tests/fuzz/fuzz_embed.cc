@@ -1,6 +1,7 @@
 // birthmark_embed on pictures of any format, stride, size and window: every kernel gives the status
 // and the bytes of the plain one, nothing beside the window's cells is written, a refusal writes
-// nothing, and a window is what the whole picture has there. Statistics agree too.
+// nothing, and a window is what the whole picture has there. Statistics agree too. An input
+// compares one kernel with the plain one, or at times all of them; which, is the input's choice.
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -51,12 +52,26 @@ birthmark_window ChooseWindow(fuzz::Input& input, int width, int height) {
   return window;
 }
 
-void StatisticsAgree(const std::vector<fuzz::Context>& contexts, const birthmark_source& source) {
+// The plain kernel and those that are compared with it.
+std::vector<birthmark_context*> ChooseKernels(fuzz::Input& input, int mark) {
+  const std::vector<fuzz::Context>& all = Contexts(mark);
+  std::vector<birthmark_context*> chosen = {all[0].get()};
+  const std::size_t others = all.size() - 1;
+  const bool every = input.OneIn(16);
+  const std::size_t one = static_cast<std::size_t>(input.Byte());
+  for (std::size_t i = 0; i < others; ++i) {
+    if (every || one % others == i) chosen.push_back(all[1 + i].get());
+  }
+  return chosen;
+}
+
+void StatisticsAgree(const std::vector<birthmark_context*>& contexts,
+                     const birthmark_source& source) {
   std::int64_t expected[BIRTHMARK_STATISTICS] = {};
-  const birthmark_status status = birthmark_statistics(contexts[0].get(), &source, expected);
+  const birthmark_status status = birthmark_statistics(contexts[0], &source, expected);
   for (std::size_t i = 1; i < contexts.size(); ++i) {
     std::int64_t found[BIRTHMARK_STATISTICS] = {};
-    CHECK(birthmark_statistics(contexts[i].get(), &source, found) == status);
+    CHECK(birthmark_statistics(contexts[i], &source, found) == status);
     if (status == BIRTHMARK_OK) CHECK(std::memcmp(found, expected, sizeof(found)) == 0);
   }
 }
@@ -65,11 +80,8 @@ void StatisticsAgree(const std::vector<fuzz::Context>& contexts, const birthmark
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   fuzz::Input input(data, size);
-  const auto& contexts = Contexts(input.Byte() % fuzz::kMarks);
-  // Small ones mostly; at times wider than a tile of the pass, or beyond what is allowed.
-  const bool wide = input.OneIn(16);
-  const int width = wide ? input.Between(900, 2000) : input.Between(1, 60);
-  const int height = wide ? input.Between(1, 4) : input.Between(1, 30);
+  const int mark = input.Byte() % fuzz::kMarks;
+  const auto [width, height] = fuzz::ChooseSides(input, 4);
   fuzz::SourcePicture picture(input, width, height);
   if (!picture.usable()) return 0;
   if (input.OneIn(32)) picture.source.height = input.Of({0, -1, INT32_MAX, INT32_MIN});
@@ -93,7 +105,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   const bool leaves_memory = extent.leaves_memory();
   if (!leaves_memory && extent.size() > fuzz::Int128{fuzz::kMostBytes}) return 0;
-  if (leaves_memory) extent = {-128 * 1024, 128 * 1024};
+  if (leaves_memory) extent = {0, fuzz::kRefusedBytes};
   const Bytes before(static_cast<std::size_t>(extent.size()), 0xA5);
   Bytes memory = before, expected;
   for (int p = 0; p < planes; ++p) {
@@ -102,16 +114,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                        layout.row[p], layout.column[p]};
   }
   if (input.OneIn(64)) target.plane[input.Byte() % planes].data = nullptr;
+  if (planes == 4 && target.plane[3].data == nullptr) planes = 3;  // no alpha is wanted
   if (input.OneIn(64)) picture.source.channel[input.Byte() % 3].data = nullptr;
   if (input.OneIn(64)) {
     target.plane[0].data = const_cast<void*>(picture.source.channel[input.Byte() % 3].data);
   }
 
+  const std::vector<birthmark_context*> contexts = ChooseKernels(input, mark);
   birthmark_status status = BIRTHMARK_OK;
   for (std::size_t i = 0; i < contexts.size(); ++i) {
     memory.assign(before.begin(), before.end());
-    const birthmark_status now =
-        birthmark_embed(contexts[i].get(), &picture.source, &target, &window);
+    const birthmark_status now = birthmark_embed(contexts[i], &picture.source, &target, &window);
     CHECK(birthmark_status_text(now) != nullptr);
     if (i == 0) {
       status = now;
@@ -123,12 +136,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (now > BIRTHMARK_NOT_FINITE) CHECK(memory == before);
   }
   memory = expected;
-  StatisticsAgree(contexts, picture.source);
+  if (input.OneIn(4)) StatisticsAgree(contexts, picture.source);
   if (status != BIRTHMARK_OK) return 0;
 
   fuzz::PackedTarget whole(target, planes, width, height);
-  const bool is_whole = birthmark_embed(contexts[0].get(), &picture.source, &whole.target,
-                                        nullptr) == BIRTHMARK_OK;  // else not finite elsewhere
+  const bool is_whole = birthmark_embed(contexts.back(), &picture.source, &whole.target, nullptr) ==
+                        BIRTHMARK_OK;  // else not finite elsewhere
   const std::size_t cell = static_cast<std::size_t>(bytes);
   for (int p = 0; p < planes; ++p) {
     const int half = target.colours == BIRTHMARK_YUV && p > 0 ? 2 : 1;

@@ -1,5 +1,6 @@
 // A stream of rows, pushed and pulled in any portions and misused at times, gives the bytes of the
-// whole picture.
+// whole picture. Each row that is pulled alone costs its halo of 42 rows, so whatever has many rows
+// is narrow.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -11,10 +12,27 @@ namespace {
 
 using birthmark::Isa;
 
-Isa ChooseIsa(fuzz::Input& input) {
-  const Isa isa =
-      input.Of({Isa::kScalar, Isa::kSse4, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kNeon});
-  return birthmark::IsaIsUsable(isa) ? isa : birthmark::BestIsa();
+// Of every kernel that works here with every mark.
+birthmark_context* ChooseContext(fuzz::Input& input) {
+  static const auto* const all = [] {
+    auto* made = new std::vector<fuzz::Context>;
+    for (Isa isa : birthmark::kAllIsas) {
+      for (int mark = 0; mark < fuzz::kMarks && birthmark::IsaIsUsable(isa); ++mark) {
+        made->push_back(fuzz::NewContext(mark, isa));
+      }
+    }
+    return made;
+  }();
+  return (*all)[static_cast<std::size_t>(input.Byte()) % all->size()].get();
+}
+
+// At times more rows than the stream's ring holds.
+fuzz::Sides ChooseSides(fuzz::Input& input) {
+  if (input.OneIn(64)) {
+    const int width = input.Between(1, 8);
+    return {width, input.Between(100, 220)};
+  }
+  return fuzz::ChooseSides(input, 24);
 }
 
 // The rows [first, first + count) of a picture.
@@ -42,18 +60,15 @@ birthmark_target RowsOf(const birthmark_target& whole, int first) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   fuzz::Input input(data, size);
-  const int mark = input.Byte() % fuzz::kMarks;
-  const fuzz::Context context = fuzz::NewContext(mark, ChooseIsa(input));
-  const bool wide = input.OneIn(32);
-  const int width = wide ? input.Between(900, 3000) : input.Between(1, 40);
-  const int height = wide ? input.Between(1, 50) : input.Between(1, 90);
+  birthmark_context* const context = ChooseContext(input);
+  const auto [width, height] = ChooseSides(input);
   const fuzz::SourcePicture picture(input, width, height);
   if (!picture.usable() || picture.leaves_memory()) return 0;
   int planes = 0;
   const birthmark_target kind = fuzz::ChooseTarget(input, planes);
   fuzz::PackedTarget expected(kind, planes, width, height), found(kind, planes, width, height);
   const birthmark_status whole =
-      birthmark_embed(context.get(), &picture.source, &expected.target, nullptr);
+      birthmark_embed(context, &picture.source, &expected.target, nullptr);
   // Of what is wrong with source or target only whether it is refused is compared.
   if (whole > BIRTHMARK_NOT_FINITE) {
     CHECK(found.memory == expected.memory);
@@ -61,7 +76,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
 
   birthmark_stream* made = nullptr;
-  CHECK(birthmark_stream_create(context.get(), width, planes == 4, &made) == BIRTHMARK_OK);
+  CHECK(birthmark_stream_create(context, width, planes == 4, &made) == BIRTHMARK_OK);
   const std::unique_ptr<birthmark_stream, fuzz::Destroyer> stream(made);
   int pushed = 0, pulled = 0;
   bool ended = false;

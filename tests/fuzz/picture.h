@@ -163,7 +163,28 @@ inline float ChooseNumber(Input& input, float usual) {
   return input.OneIn(12) ? input.Of(kOdd) : usual;
 }
 
-constexpr std::size_t kMostBytes = std::size_t{1} << 21;
+// Sides of a picture. The smaller of two draws: a picture costs what its halo costs, so many small
+// ones find more than few large ones. Now and then one that is wider than a tile of the pass.
+constexpr int kUsualSide = 48;
+struct Sides {
+  int width, height;
+};
+inline int ChooseSide(Input& input) {
+  const std::uint32_t draws = input.Word();
+  return 1 + static_cast<int>(std::min(draws % kUsualSide, (draws >> 16) % kUsualSide));
+}
+inline Sides ChooseSides(Input& input, int most_rows_if_wide) {
+  if (input.OneIn(64)) {
+    const int width = input.Between(900, 2000);
+    return {width, input.Between(1, most_rows_if_wide)};
+  }
+  const int width = ChooseSide(input);
+  return {width, ChooseSide(input)};
+}
+
+constexpr std::size_t kMostBytes = std::size_t{1} << 18;
+// Of what would leave memory nothing is touched: a little room for its first cells.
+constexpr Int128 kRefusedBytes = 64;
 
 // A picture that is read. Not usable when its memory would be too much to have.
 class SourcePicture {
@@ -196,7 +217,7 @@ class SourcePicture {
     leaves_memory_ = extent.leaves_memory();
     usable_ = leaves_memory_ || extent.size() <= Int128{kMostBytes};
     if (!usable_) return;
-    if (leaves_memory_) extent = {-128 * 1024, 128 * 1024};  // nothing of it is read
+    if (leaves_memory_) extent = {0, kRefusedBytes};
     memory_.resize(static_cast<std::size_t>(extent.size()));
     Fill(memory_, input, source.element);
     std::uint8_t* const zero = memory_.data() - static_cast<std::ptrdiff_t>(extent.least);
