@@ -25,10 +25,7 @@ from birthmark import _core
 from birthmark import graft as grafting
 from birthmark.embed import Embedder
 from birthmark.errors import (
-    CannotGraft,
     InvalidFormat,
-    InvalidMarkFile,
-    InvalidModel,
     MissingLibrary,
 )
 from birthmark.formats import Input, Range
@@ -383,66 +380,6 @@ def test_the_unmarked_output_may_be_kept(rng: np.random.Generator) -> None:
     marked, plain = run(session, x)
     np.testing.assert_array_equal(plain, x)
     np.testing.assert_array_equal(marked, expected(x, GAINS))
-
-
-def cast_to(kind: int, shape: list[Any] | None = FREE) -> bytes:
-    return model_of([helper.make_node("Cast", ["x"], ["y"], to=kind)], outputs={"y": (kind, shape)})
-
-
-def layout(perm: list[int], shape: list[Any]) -> bytes:
-    node = helper.make_node("Transpose", ["x"], ["y"], perm=perm)
-    return model_of([node], outputs={"y": (TensorProto.FLOAT, shape)})
-
-
-def of_unknown_shape() -> bytes:
-    node = helper.make_node("Reshape", ["x", "s"], ["y"])
-    data = model_of([node], outputs={"y": (TensorProto.FLOAT, None)})
-    model = onnx.load_model_from_string(data)
-    model.graph.input.append(helper.make_tensor_value_info("s", TensorProto.INT64, ["k"]))
-    return bytes(model.SerializeToString())
-
-
-@pytest.mark.parametrize(
-    ("data", "word"),
-    [
-        (graft(model_of(), MARK), "already grafted"),
-        (model_of(opset=12), "opset 12 is too old"),
-        (TWO, r"2 outputs \(y, z\)"),
-        (cast_to(TensorProto.DOUBLE), "is double"),
-        (cast_to(TensorProto.UINT8), "is uint8"),
-        (layout([0, 2, 3, 1], ["n", "h", "w", 3]), r"is \[n, h, w, 3\]"),
-        (layout([1, 0, 2, 3], [3, "n", "h", "w"]), r"is \[3, n, h, w\]"),
-        (of_unknown_shape(), "no known shape"),
-    ],
-)
-def test_what_cannot_be_grafted(data: bytes, word: str) -> None:
-    with pytest.raises(CannotGraft, match=word) as refusal:
-        graft(data, MARK)
-    assert "\n" not in str(refusal.value)
-
-
-def test_an_output_that_does_not_exist() -> None:
-    with pytest.raises(CannotGraft, match="'q'"):
-        graft(TWO, MARK, picture="q")
-
-
-def test_what_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(InvalidModel, match="not an ONNX"):
-        graft(b"nothing", MARK)
-    with pytest.raises(InvalidModel, match=r"missing\.onnx"):
-        graft(tmp_path / "missing.onnx", MARK)
-    broken = model_of([helper.make_node("NoSuchOperator", ["x"], ["y"])])
-    with pytest.raises(InvalidModel, match="does not load"):
-        graft(broken, MARK)
-
-
-def test_a_mark_for_another_contract(tmp_path: Path) -> None:
-    data = bytearray(MARK.data)
-    data[4] += 1
-    path = tmp_path / "other.mark"
-    path.write_bytes(data)
-    with pytest.raises(InvalidMarkFile, match="version"):
-        graft(model_of(), path)
 
 
 @pytest.mark.skipif(not HAVE_LIBRARY, reason="built without onnxruntime's headers")

@@ -75,6 +75,14 @@ def test_planted_estimate_is_found(session_claim) -> None:
     assert tests.decoys_as_good == 0
 
 
+def test_a_payload_needs_as_many_coordinates(session_claim) -> None:
+    owner, claim, _ = session_claim
+    key, bits = claim.mark_key(owner), claim.payload_length_bits
+    assert len(claimed_chips(key, claim, bits)) == bits
+    with pytest.raises(InvalidClaim, match="cannot carry"):
+        claimed_chips(key, claim, bits - 1)
+
+
 def test_blind_verdict_on_published_pictures(session_claim, published) -> None:
     owner, claim, _ = session_claim
     verdict = verify(published.marked, claim, owner)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from birthmark.errors import CannotGraft, MissingLibrary
+from birthmark.errors import CannotGraft, InvalidModel, MissingLibrary
 from birthmark.files import StrPath
 from birthmark.formats import Range, scale_and_offset
 from birthmark.graft_body import DOMAIN, MIN_OPSET, OPERATOR, body
@@ -145,6 +145,8 @@ def _checked_output(proto: onnx.ModelProto, name: str, wanted: str | None) -> on
     import onnx
 
     found = [value.name for value in proto.graph.output]
+    if not all(isinstance(each, str) for each in found):  # protobuf hands on what it cannot read
+        raise InvalidModel(f"{name}: the name of an output is not UTF-8")
     if wanted is None and len(found) != 1:
         raise CannotGraft(
             f"{name}: has {len(found)} outputs ({', '.join(found)}): name the picture"
@@ -155,7 +157,11 @@ def _checked_output(proto: onnx.ModelProto, name: str, wanted: str | None) -> on
     value = onnx.ValueInfoProto()
     value.CopyFrom(proto.graph.output[index])
     if len(value.type.tensor_type.shape.dim) != 4:
-        value.CopyFrom(onnx.shape_inference.infer_shapes(proto).graph.output[index])
+        try:
+            value.CopyFrom(onnx.shape_inference.infer_shapes(proto).graph.output[index])
+        except Exception as error:  # onnx's errors share no base but Exception
+            said = str(error).strip().split("\n")[0]
+            raise InvalidModel(f"{name}: its shapes contradict each other: {said}") from error
 
     tensor = value.type.tensor_type
     shape = [d.dim_value or d.dim_param or "?" for d in tensor.shape.dim]
@@ -164,7 +170,10 @@ def _checked_output(proto: onnx.ModelProto, name: str, wanted: str | None) -> on
         onnx.TensorProto.FLOAT16,
         onnx.TensorProto.BFLOAT16,
     ):
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        known = onnx.TensorProto.DataType.values()
+        kind = tensor.elem_type
+        if kind in known:
+            kind = onnx.TensorProto.DataType.Name(kind).lower()
         raise CannotGraft(
             f"{name}: output '{value.name}' is {kind}, not a picture of float32 or float16"
         )

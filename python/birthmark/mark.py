@@ -82,7 +82,13 @@ class Mark:
 
 
 def claimed_chips(key: MarkKey, claim: Claim, n: int) -> payload.Chips:
-    """The n chips that the claim's mark carries: its payload's codeword times the key's pad."""
+    """The n chips that the claim's mark carries: its payload's codeword times the key's pad.
+
+    Raises:
+        InvalidClaim: the claim's calibration has fewer coordinates than its payload has bits.
+    """
+    if n < claim.payload_length_bits:
+        raise InvalidClaim(f"claim: {n} coordinates cannot carry {claim.payload_length_bits} bits")
     return payload.chips(claim.payload, key, n)
 
 
