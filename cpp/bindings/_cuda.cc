@@ -7,6 +7,7 @@
 #include <string>
 #include <tuple>
 
+#include "bindings/raise.h"
 #include "contract/mark_file.h"
 #include "cuda/launch.h"
 
@@ -21,12 +22,7 @@ using birthmark::Source;
 using birthmark::Target;
 using birthmark::cuda::Failure;
 using birthmark::cuda::Job;
-
-[[noreturn]] void Raise(const char* error, const std::string& message) {
-  const py::object type = py::module_::import("birthmark.errors").attr(error);
-  PyErr_SetString(type.ptr(), message.c_str());
-  throw py::error_already_set();
-}
+using birthmark::python::Raise;
 
 void Check(Failure failure) {
   if (failure != nullptr) Raise("CudaFailed", failure);
