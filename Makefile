@@ -80,8 +80,8 @@ soak: $(VENV)/stamp-package $(VENV)/stamp-test ## the HTTP service under twice i
 coverage: $(VENV)/stamp-package $(VENV)/stamp-test ## lines that tests run, Python and C++ (gcov)
 	PYTHON=$(BIN)/python tools/coverage.sh
 
-SAMPLE ?= 60
-mutants: $(VENV)/stamp-package $(VENV)/stamp-test ## change SAMPLE (60) places of keys, claim and verdict: does a test notice?
+SAMPLE ?= 20
+mutants: $(VENV)/stamp-package $(VENV)/stamp-test ## change SAMPLE (20) places each of claim, keys, tests and verdict: does a test notice?
 	PYTHON=$(BIN)/python tools/mutants.sh $(SAMPLE)
 
 sbom: $(VENV)/stamp-package ## dist/sbom.json (CycloneDX) and the licences of what is installed with it

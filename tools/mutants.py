@@ -1,10 +1,14 @@
 """Mutation testing: changes one place of a module at a time, and asks whether any test notices.
 
-    python tools/mutants.py keys --sample 100 --seed 0 -- tests/test_keys.py tests/test_shares.py
+    python tools/mutants.py keys --sample 20 --seed 0 tests/test_keys.py tests/test_shares.py
 
-Each mutant runs in a fork of its own, with the module's source replaced as it is imported. What the
-model puts out for a picture is the same for all of them, so it is computed once: that is most of
-the time of these tests. The last line says how many were killed; those that live are listed.
+First the tests run once unchanged, and it is written down which of them run which lines of the
+module, and for how long. A mutant then meets the tests that run its line, the fastest first, in a
+fork of its own with the module's source replaced as it is imported. Left out are tests that took
+more than SLOW_S, so what is said to live might still be killed by one of those. What a model puts
+out for a picture, and a picture's statistics, are the same for all mutants and computed once: that
+is most of the time of these tests. The last line says how many were killed; those that live are
+listed.
 """
 
 from __future__ import annotations
@@ -21,13 +25,22 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
-TIMEOUT_S = 400
+TIMEOUT_S = 120
+SLOW_S = 3.0
+PRELOADED = ("cv2", "cryptography", "numpy", "onnx", "onnxruntime", "scipy.stats")
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     **{ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq},
     **{ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn},
@@ -131,9 +144,20 @@ def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
     return visit(tree, False)
 
 
-def mutants(source: str) -> Iterator[tuple[int, str, str]]:
-    """Line, what was changed, and the whole changed source."""
+@dataclass(frozen=True, order=True)
+class Mutant:
+    """One change: the lines that it is in (0 to 0 if these run when the module is imported)."""
+
+    first: int
+    last: int
+    what: str
+    source: str
+
+
+def mutants(source: str) -> Iterator[Mutant]:
+    """Every change of a module's source, with the whole changed source."""
     tree = ast.parse(source)
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
     for number, (parent, name, index) in enumerate(places(tree)):
         child = getattr(parent, name) if index is None else getattr(parent, name)[index]
         for change in range(len(changes(child))):
@@ -147,8 +171,13 @@ def mutants(source: str) -> Iterator[tuple[int, str, str]]:
                 setattr(where, field, new)
             else:
                 getattr(where, field)[at] = new
-            line = getattr(child, "lineno", 0)
-            yield line, f"{before}  ->  {after}", ast.unparse(ast.fix_missing_locations(other))
+            first = getattr(child, "lineno", 0)
+            # Of an `if` only its test is changed.
+            last = first if isinstance(child, ast.If) else getattr(child, "end_lineno", first)
+            within = any(f.body[0].lineno <= first <= (f.end_lineno or 0) for f in functions)
+            what = f"{first}: {before}  ->  {after}"
+            changed = ast.unparse(ast.fix_missing_locations(other))
+            yield Mutant(*((first, last) if within else (0, 0)), what, changed)
 
 
 class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -169,7 +198,7 @@ class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 class Remembered:
-    """A pytest plugin: a model's outputs, and the calibration made of them, are remembered."""
+    """A pytest plugin: what does not depend on a mutant is remembered."""
 
     def __init__(self, known: dict[str, Any]) -> None:
         self.known = known
@@ -177,43 +206,115 @@ class Remembered:
     def pytest_sessionstart(self) -> None:
         """Put what remembers in the place of what computes."""
         import conftest  # type: ignore[import-not-found]
+        from birthmark import _core
         from birthmark.models import ImageModel
 
-        output, calibrate = ImageModel.output, conftest.calibrate
+        output, calibrate, statistics = ImageModel.output, conftest.calibrate, _core.statistics
+
+        def once(key: str, compute: Callable[[], Any]) -> Any:
+            if key not in self.known:
+                self.known[key] = compute()
+            return self.known[key].copy() if hasattr(self.known[key], "copy") else self.known[key]
 
         def remembered_output(model: ImageModel, picture: Any) -> Any:
             key = f"{model.sha256} {picture.shape} {hash(picture.tobytes())}"
-            if key not in self.known:
-                self.known[key] = output(model, picture)
-            return self.known[key].copy()
+            return once(key, lambda: output(model, picture))
 
-        def remembered_calibration(outputs: Any) -> Any:
-            if "calibration" not in self.known:
-                self.known["calibration"] = calibrate(outputs)
-            return self.known["calibration"]
+        def remembered_statistics(picture: Any, *how: Any, **options: Any) -> Any:
+            if not hasattr(picture, "tobytes"):
+                return statistics(picture, *how, **options)
+            key = f"statistics {picture.dtype} {picture.shape} {hash(picture.tobytes())}"
+            return once(key, lambda: statistics(picture, *how, **options))
 
         ImageModel.output = remembered_output  # type: ignore[method-assign]
-        conftest.calibrate = remembered_calibration
+        conftest.calibrate = lambda outputs: once("calibration", lambda: calibrate(outputs))
+        _core.statistics = remembered_statistics
 
 
-def run(
-    module: str, source: str, path: Path, tests: list[str], known: dict[str, Any], save: str = ""
-) -> str:
-    """Run the tests in a fork: "killed", "lives", or "hangs" (which counts as killed)."""
+@dataclass
+class Ran:
+    """What a test ran: how long it took, and which lines of the module, its fixtures' included."""
+
+    seconds: float = 0.0
+    lines: set[int] = field(default_factory=set)
+
+
+class Watched:
+    """A pytest plugin: writes down what each test ran of one file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.tests: dict[str, Ran] = {}
+        self.of_fixtures: dict[str, set[int]] = {}
+        self.lines: set[int] = set()
+
+    def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
+        if frame.f_code.co_filename != self.path:
+            return None
+        self.lines.add(frame.f_lineno)
+        return self._trace
+
+    @contextmanager
+    def _into(self, lines: set[int]) -> Iterator[None]:
+        before, self.lines = self.lines, lines
+        sys.settrace(self._trace)
+        threading.settrace(self._trace)
+        try:
+            yield
+        finally:
+            self.lines = before
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[None]:
+        """Lines of a fixture count for every test that uses it, not for the first alone."""
+        with self._into(self.of_fixtures.setdefault(fixturedef.argname, set())):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
+        """Watch a test from its set-up to its end."""
+        ran = self.tests[item.nodeid] = Ran()
+        with self._into(ran.lines):
+            result = yield
+        for name in item.fixturenames:
+            ran.lines |= self.of_fixtures.get(name, set())
+        return result
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Count a test's own time; what fixtures take is there for any other test too."""
+        if report.when == "call":
+            self.tests[report.nodeid].seconds = report.duration
+
+
+def tests_near(mutant: Mutant, ran: dict[str, Ran]) -> list[str]:
+    """The tests that run a mutant's lines, the fastest first."""
+    lines = set(range(mutant.first, mutant.last + 1))
+    near = [
+        (test.seconds, name)
+        for name, test in ran.items()
+        if test.seconds <= SLOW_S and (test.lines & lines if mutant.first else test.lines)
+    ]
+    return [name for _, name in sorted(near)]
+
+
+def run_tests(tests: list[str], plugins: list[Any]) -> int:
+    """Run tests in this process; pytest's exit code."""
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    return int(pytest.main([*options, *tests], plugins=plugins))
+
+
+def in_fork(work: Callable[[], int]) -> str:
+    """Do it in a fork that prints nothing: "lives" if it gives 0, "killed", or "hangs"."""
     child = os.fork()
     if child == 0:
-        quiet = os.open(os.devnull, os.O_WRONLY)
+        quiet, loud = os.open(os.devnull, os.O_WRONLY), os.dup(2)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
         code = 1
         try:
-            import pytest
-
-            sys.meta_path.insert(0, Replaced(module, source, path))
-            options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
-            code = int(pytest.main([*options, *tests], plugins=[Remembered(known)]))
-            if save:
-                Path(save).write_bytes(pickle.dumps(known))
+            code = work()
+        except Exception:  # pytest reports whatever a test or a mutant raises: this is ours
+            os.write(loud, traceback.format_exc().encode())
         finally:
             os._exit(code)
     ends = time.monotonic() + TIMEOUT_S
@@ -227,6 +328,24 @@ def run(
     return "hangs"
 
 
+def unchanged(path: Path, tests: list[str]) -> tuple[dict[str, Any], dict[str, Ran]]:
+    """What may be remembered, and what each test ran, of the tests without any change."""
+    with tempfile.NamedTemporaryFile() as saved:
+
+        def work() -> int:
+            known: dict[str, Any] = {}
+            watched = Watched(path)
+            code = run_tests(tests, [Remembered(known), watched])
+            sys.settrace(None)
+            Path(saved.name).write_bytes(pickle.dumps((known, watched.tests)))
+            return code
+
+        if in_fork(work) != "lives":
+            raise SystemExit("the tests fail without any change")
+        known, ran = pickle.loads(Path(saved.name).read_bytes())
+    return known, ran
+
+
 def main() -> int:
     """Print the mutants that live, and how many there were."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -238,26 +357,26 @@ def main() -> int:
     os.chdir(ROOT)
     os.environ.update(CI="true", OMP_NUM_THREADS="1", PYTHONHASHSEED="0")
     path = ROOT / "python" / "birthmark" / f"{options.module}.py"
-    module = f"birthmark.{options.module}"
-    source = path.read_text()
-    # Whatever takes time to import and is not ours; forks then have it.
-    import cryptography  # noqa: F401
-
-    with tempfile.NamedTemporaryFile() as saved:
-        if run(module, source, path, options.tests, {}, saved.name) != "lives":
-            print("the tests fail without any change")
-            return 1
-        known = pickle.loads(Path(saved.name).read_bytes())
-    every = list(mutants(source))
+    for name in PRELOADED:  # takes time to import and is not ours; forks then have it
+        importlib.import_module(name)
+    known, ran = unchanged(path, options.tests)
+    every = list(mutants(path.read_text()))
     chosen = every
     if options.sample and options.sample < len(every):
         chosen = random.Random(options.seed).sample(every, options.sample)
     killed = 0
-    for i, (line, what, changed) in enumerate(sorted(chosen)):
-        outcome = run(module, changed, path, options.tests, known)
-        killed += outcome != "lives"
+    for i, mutant in enumerate(sorted(chosen)):
+        near = tests_near(mutant, ran)
+
+        def work(mutant: Mutant = mutant, near: list[str] = near) -> int:
+            replaced = Replaced(f"birthmark.{options.module}", mutant.source, path)
+            sys.meta_path.insert(0, replaced)
+            return run_tests(near, [Remembered(known)])
+
+        outcome = in_fork(work) if near else "lives, as no test runs it"
+        killed += outcome in ("killed", "hangs")
         if outcome != "killed":
-            print(f"{outcome}: {path.relative_to(ROOT)}:{line}: {what}", flush=True)
+            print(f"{outcome}: {path.relative_to(ROOT)}:{mutant.what}", flush=True)
         print(f"[{i + 1}/{len(chosen)}, {killed} killed]", end="\r", file=sys.stderr)
     share = 100 * killed / len(chosen)
     print(f"{options.module}: {killed} of {len(chosen)} killed ({share:.0f} %), of {len(every)}")

@@ -10,4 +10,5 @@ built=$(cd / && env -u PYTHONPATH "$python" -c 'import birthmark._core as c; pri
 ln -sf "$built" python/birthmark/
 "$python" tools/mutants.py claim --sample "$1" tests/test_claim.py
 "$python" tools/mutants.py keys --sample "$1" tests/test_keys.py
+"$python" tools/mutants.py exact_tests --sample "$1" tests/test_verdict.py tests/test_bundle.py
 "$python" tools/mutants.py verdict --sample "$1" tests/test_{verdict,bundle,trial}.py
