@@ -18,7 +18,7 @@ PACKAGE_FILES := pyproject.toml CMakeLists.txt README.md LICENSE \
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format cpp-test python-test sanitize valgrind fuzz faults soak coverage mutants sbom cross bench docs wheel setup clean distclean
+.PHONY: help demo test lint format cpp-test python-test sanitize valgrind fuzz faults soak coverage mutants sbom cross bench docs wheel setup lock clean distclean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -100,6 +100,9 @@ wheel: ## build and try dist/: source distribution, wheel, and a wheel for 64-bi
 	PYTHON=$(PYTHON) tools/wheel.sh dist
 	PYTHON=$(PYTHON) tools/wheel_aarch64.sh dist
 
+lock: ## resolve tools/lock anew: what CI installs, to the byte
+	$(PYTHON) tools/lock.py
+
 setup: $(VENV)/stamp-package $(VENV)/stamp-test ## make .venv with the package and the test tools
 
 clean: ## remove what was built; keep .venv
@@ -114,10 +117,11 @@ $(VENV)/stamp-venv: tools/venv.sh tools/requirements.py
 	@tools/venv.sh $(VENV) $(PYTHON)
 	@touch $@
 
-$(VENV)/stamp-build: $(VENV)/stamp-venv pyproject.toml
-	@echo "== build tools"
-	@$(BIN)/python tools/requirements.py build > $(VENV)/build.txt
-	@$(PIP) install -r $(VENV)/build.txt $(NINJA_WHEEL)
+$(VENV)/stamp-build: $(VENV)/stamp-venv pyproject.toml tools/lock/run.txt tools/install.sh
+	@echo "== build tools, and what birthmark needs"
+	@$(BIN)/python tools/requirements.py build run > $(VENV)/build.txt
+	@tools/install.sh $(VENV) tools/lock/run.txt $(VENV)/build.txt
+	@$(if $(NINJA_WHEEL),$(PIP) install $(NINJA_WHEEL))
 	@touch $@
 
 # The operator for onnxruntime needs headers that no Python package has; without them it is left out.
@@ -133,10 +137,10 @@ $(VENV)/stamp-package: $(VENV)/stamp-build $(VENV)/stamp-ort $(PACKAGE_FILES)
 	  -C cmake.define.BIRTHMARK_ORT_INCLUDE=$(CURDIR)/$(VENV)/ort-headers .
 	@touch $@
 
-$(VENV)/stamp-test: $(VENV)/stamp-venv pyproject.toml
+$(VENV)/stamp-test: $(VENV)/stamp-build pyproject.toml tools/lock/test.txt tools/install.sh
 	@echo "== test tools"
 	@$(BIN)/python tools/requirements.py test serve video docs > $(VENV)/test.txt
-	@$(PIP) install -r $(VENV)/test.txt
+	@tools/install.sh $(VENV) tools/lock/test.txt $(VENV)/test.txt
 	@touch $@
 
 $(VENV)/stamp-docs: $(VENV)/stamp-venv pyproject.toml
