@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import birthmark
 from birthmark import resources
@@ -135,3 +137,34 @@ def test_no_public_name_is_also_a_module() -> None:
     """Importing a submodule sets it on the package, and would hide a function of its name."""
     modules = {path.stem for path in (ROOT / "python" / "birthmark").glob("*.py")}
     assert not modules & set(birthmark.__all__)
+
+
+LOCKS = {"run.txt": "build run", "test.txt": "build run test serve video docs"}
+PIN = re.compile(r"([a-z0-9.-]+)==([^ ]+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
+
+
+def locked(name: str) -> dict[str, str]:
+    """Version by package of a lock that holds nothing but pins with hashes."""
+    text = (ROOT / "tools" / "lock" / name).read_text()
+    pins = text.partition("\n")[2]
+    assert PIN.sub("", pins) == "", "nothing else, and no address of a package index"
+    return {found[1]: found[2] for found in PIN.finditer(pins)}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_the_lock_satisfies_pyproject(name: str) -> None:
+    versions = locked(name)
+    asked = subprocess.run(
+        [sys.executable, ROOT / "tools" / "requirements.py", *LOCKS[name].split()],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\n")
+    for line in filter(None, asked):
+        requirement = Requirement(line)
+        version = versions[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{line}: {version} (make lock)"
+
+
+def test_the_locks_agree() -> None:
+    assert locked("run.txt").items() <= locked("test.txt").items()
