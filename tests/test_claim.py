@@ -22,6 +22,7 @@ from birthmark.keys import OwnerKey
 from birthmark.pictures import encode_png
 
 LOGO = encode_png(np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3))
+LARGE_LOGO = encode_png(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8))
 CREATED = datetime(2026, 1, 31, 13, 0, 0, 999_999, timezone(timedelta(hours=1)))
 names = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=40)
 
@@ -224,18 +225,47 @@ def test_verify_tells_whose_claim_it_is(claim: Claim, key: OwnerKey) -> None:
     [
         {"owner": ""},
         {"owner": "\ud800"},
+        {"owner": "a\u2028b"},
+        {"owner": "a\u2029b"},
         {"calibration": b""},
         {"calibration": bytes(MAX_FILE_BYTES)},
         {"logo": b"\x89PNG"},
         {"logo": encode_png(np.zeros((2000, 10, 3), np.uint8))},
+        {"logo": LARGE_LOGO},
         {"created": datetime(2026, 1, 1)},
     ],
-    ids=["owner", "surrogate", "no calibration", "large", "logo", "long logo", "no zone"],
+    ids=[
+        "owner",
+        "surrogate",
+        "line",
+        "paragraph",
+        "no calibration",
+        "large",
+        "logo",
+        "long logo",
+        "large logo",
+        "no zone",
+    ],
 )
 def test_create_refuses(key: OwnerKey, model: Path, bad: dict[str, Any]) -> None:
     arguments = {"owner": "A", "calibration": b"c", **bad}
     with pytest.raises(InvalidClaim):
         Claim.create(key, model_path=model, **arguments)
+
+
+def test_as_large_as_a_claim_may_be(key: OwnerKey, model: Path, tmp_path: Path) -> None:
+    def of_size(calibration_bytes: int, contact: str) -> Claim:
+        return Claim.create(key, "A", model, bytes(calibration_bytes), contact=contact)
+
+    lacking = MAX_FILE_BYTES - len(of_size(3_000, "x").to_bytes())
+    full = 3_000 + 3 * (lacking // 4 - 1)  # base64 writes three bytes as four characters
+    contact = "x" * (1 + lacking - 4 * (lacking // 4 - 1))
+    claim = of_size(full, contact)
+    claim.save(tmp_path / "large.json")
+    assert (tmp_path / "large.json").stat().st_size == MAX_FILE_BYTES
+    assert Claim.load(tmp_path / "large.json") == claim
+    with pytest.raises(InvalidClaim, match="larger than"):
+        of_size(full, contact + "x")
 
 
 def test_create_refuses_a_missing_model(key: OwnerKey, tmp_path: Path) -> None:

@@ -420,3 +420,13 @@ def test_secrets_are_shown_nowhere(saved: tuple[OwnerKey, Path], tmp_path: Path)
     assert owner.public_key.hex() in everything
     for secret in secrets[1:3]:
         assert secret not in path.read_bytes()
+
+
+def test_keys_differ_from_whatever_is_no_key() -> None:
+    for made in (MarkKey(SECRET), OwnerKey.generate()):
+        assert (made == SECRET) is False and (made == made) is True
+
+
+def test_a_decoy_is_the_hash_of_its_seed() -> None:
+    assert MarkKey.random(b"s") == MarkKey(hashlib.sha256(b"birthmark decoy\0s").digest())
+    assert MarkKey.random() != MarkKey.random()

@@ -10,5 +10,5 @@ built=$(cd / && env -u PYTHONPATH "$python" -c 'import birthmark._core as c; pri
 ln -sf "$built" python/birthmark/
 "$python" tools/mutants.py claim --sample "$1" tests/test_claim.py tests/test_stamp.py
 "$python" tools/mutants.py keys --sample "$1" tests/test_keys.py tests/test_shares.py
-"$python" tools/mutants.py exact_tests --sample "$1" tests/test_verdict.py tests/test_bundle.py
-"$python" tools/mutants.py verdict --sample "$1" tests/test_{verdict,bundle,trial}.py
+"$python" tools/mutants.py exact_tests --sample "$1" tests/test_exact_tests.py tests/test_verdict.py tests/test_bundle.py
+"$python" tools/mutants.py verdict --sample "$1" tests/test_{exact_tests,verdict,bundle,trial,stamp}.py
