@@ -20,7 +20,7 @@ constexpr uint32_t kBmi1 = Bit(3), kAvx2 = Bit(5), kBmi2 = Bit(8);
 constexpr uint32_t kAvx512f = Bit(16), kAvx512dq = Bit(17), kAvx512cd = Bit(28),
                    kAvx512bw = Bit(30), kAvx512vl = Bit(31);
 // Leaf 7, ECX.
-constexpr uint32_t kAvx512Vnni = Bit(11);
+constexpr uint32_t kAvx512Vbmi = Bit(1), kAvx512Vnni = Bit(11);
 // Leaf 0x80000001, ECX.
 constexpr uint32_t kLahf = Bit(0), kLzcnt = Bit(5);
 // XCR0: register files that the operating system saves.
@@ -115,7 +115,7 @@ bool AllowsX86V4(const X86Features& features) {
 }
 
 bool AllowsX86V4Vnni(const X86Features& features) {
-  return AllowsX86V4(features) && HasAll(features.leaf7_ecx, kAvx512Vnni);
+  return AllowsX86V4(features) && HasAll(features.leaf7_ecx, kAvx512Vnni | kAvx512Vbmi);
 }
 
 bool IsaIsBuilt(Isa isa) {

@@ -39,7 +39,7 @@ X86Features ReadX86Features();
 bool AllowsX86V2(const X86Features& features);
 bool AllowsX86V3(const X86Features& features);
 bool AllowsX86V4(const X86Features& features);
-// The same as V4, and the multiply-add of 16-bit pairs (AVX512_VNNI).
+// The same as V4, the multiply-add of 16-bit pairs (AVX512_VNNI), and permuted bytes (AVX512_VBMI).
 bool AllowsX86V4Vnni(const X86Features& features);
 
 // Compiled into this library.

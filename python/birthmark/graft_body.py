@@ -81,7 +81,8 @@ class _Builder:
         import onnx
 
         output = result or f"{kind.lower()}_{len(self.nodes)}"
-        self.nodes.append(onnx.helper.make_node(kind, inputs, [output], **attributes))
+        # Named, since onnxruntime 1.18 to 1.21 call what they fuse after it, and names must differ.
+        self.nodes.append(onnx.helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
     def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:

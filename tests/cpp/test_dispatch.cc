@@ -50,7 +50,7 @@ void EveryBitOfTheLevelIsAsked() {
   CHECK(CountDecisive(&X86Features::leaf80000001_ecx, AllowsX86V4) == 2);
   CHECK(CountDecisive(&X86Features::xcr0, AllowsX86V4) == 5);
   CHECK(CountDecisive(&X86Features::leaf7_ecx, AllowsX86V4) == 0);
-  CHECK(CountDecisive(&X86Features::leaf7_ecx, AllowsX86V4Vnni) == 1);
+  CHECK(CountDecisive(&X86Features::leaf7_ecx, AllowsX86V4Vnni) == 2);
   CHECK(CountDecisive(&X86Features::leaf7_ebx, AllowsX86V4Vnni) == 8);
   CHECK(CountDecisive(&X86Features::xcr0, AllowsX86V4Vnni) == 5);
 }
@@ -76,7 +76,10 @@ void ThisMachineHasAKernel() {
   if (birthmark::IsaIsUsable(Isa::kSse4)) CHECK(__builtin_cpu_supports("sse4.1"));
   if (birthmark::IsaIsUsable(Isa::kAvx2)) CHECK(__builtin_cpu_supports("avx2"));
   if (birthmark::IsaIsUsable(Isa::kAvx512)) CHECK(__builtin_cpu_supports("avx512vl"));
-  if (birthmark::IsaIsUsable(Isa::kAvx512Vnni)) CHECK(__builtin_cpu_supports("avx512vnni"));
+  if (birthmark::IsaIsUsable(Isa::kAvx512Vnni)) {
+    CHECK(__builtin_cpu_supports("avx512vnni"));
+    CHECK(__builtin_cpu_supports("avx512vbmi"));
+  }
 #endif
 #if defined(__aarch64__)
   CHECK(birthmark::BestIsa() == Isa::kNeon);
