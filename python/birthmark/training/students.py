@@ -21,10 +21,11 @@ CHANGE = 1 / 16  # what the last layer gives is about this large in 0..1: it sta
 
 
 class Layers:
-    """Draws and numbers the layers of one network."""
+    """Draws and numbers the layers of one network; ``prefix`` tells it from others in the graph."""
 
-    def __init__(self, graph: Graph, seed: int) -> None:
+    def __init__(self, graph: Graph, seed: int, prefix: str = "") -> None:
         self.graph = graph
+        self._prefix = prefix
         self._rng = np.random.default_rng(seed)
         self._count = 0
 
@@ -41,8 +42,9 @@ class Layers:
         self._count += 1
         shape = (outputs, inputs // groups, kernel, kernel)
         drawn = self._rng.standard_normal(shape) * gain * np.sqrt(2 / np.prod(shape[1:]))
-        weight = self.graph.parameter(f"conv{self._count}.weight", drawn)
-        bias = self.graph.parameter(f"conv{self._count}.bias", np.zeros(outputs))
+        name = f"{self._prefix}conv{self._count}"
+        weight = self.graph.parameter(f"{name}.weight", drawn)
+        bias = self.graph.parameter(f"{name}.bias", np.zeros(outputs))
         reach = kernel // 2
         return self.graph.op(
             "Conv",
