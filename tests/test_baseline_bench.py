@@ -57,9 +57,8 @@ def test_a_pattern_is_found_where_it_was_put_and_nowhere_else(
     noisy = [np.bitwise_xor(p, 1) for p in squares]
     assert found(bench, pattern, squares, noisy)["informed_log10_p"] > -3
     # Moved by half a wave of the slowest cosine, or turned, it is another pattern.
-    moved = [
-        p + np.roll(m.astype(int) - p, 16, axis=1) for p, m in zip(squares, marked, strict=True)
-    ]
+    residuals = [m.astype(int) - p for p, m in zip(squares, marked, strict=True)]
+    moved = [p + np.roll(r, 16, axis=1) for p, r in zip(squares, residuals, strict=True)]
     assert found(bench, pattern, squares, moved)["informed_log10_p"] > -6
     turned = [p + np.rot90(r) for p, r in zip(squares, residuals, strict=True)]
     assert found(bench, pattern, squares, turned)["informed_log10_p"] > -6
