@@ -343,7 +343,7 @@ def write_results(folder: Path) -> None:
     lines = [
         "# Marks that sit at places of the picture, beside ours",
         "",
-        "    python bench/baseline/run.py",
+        "    python bench/baseline/run.py --photos photos --models models",
         "",
         *textwrap.wrap(
             f"The squares of {SIDE_PX} x {SIDE_PX} pixels that {MODEL} makes of photographs carry a"
