@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -21,10 +22,11 @@ CHANGE = 1 / 16  # what the last layer gives is about this large in 0..1: it sta
 
 
 class Layers:
-    """Draws and numbers the layers of one network."""
+    """Draws and numbers the layers of one network; ``prefix`` tells it from others in the graph."""
 
-    def __init__(self, graph: Graph, seed: int) -> None:
+    def __init__(self, graph: Graph, seed: int, prefix: str = "") -> None:
         self.graph = graph
+        self._prefix = prefix
         self._rng = np.random.default_rng(seed)
         self._count = 0
 
@@ -38,11 +40,8 @@ class Layers:
         groups: int = 1,
     ) -> Tensor:
         """A convolution with bias, He-normal (He et al. 2015) times ``gain``."""
-        self._count += 1
         shape = (outputs, inputs // groups, kernel, kernel)
-        drawn = self._rng.standard_normal(shape) * gain * np.sqrt(2 / np.prod(shape[1:]))
-        weight = self.graph.parameter(f"conv{self._count}.weight", drawn)
-        bias = self.graph.parameter(f"conv{self._count}.bias", np.zeros(outputs))
+        weight, bias = self._drawn(shape, outputs, gain * np.sqrt(2 / np.prod(shape[1:])))
         reach = kernel // 2
         return self.graph.op(
             "Conv",
@@ -53,6 +52,29 @@ class Layers:
             pads=(reach,) * 4,
             group=groups,
         )
+
+    def halved(self, x: Tensor, inputs: int, outputs: int) -> Tensor:
+        """A convolution of every second place, with a rectifier."""
+        weight, bias = self._drawn((outputs, inputs, 4, 4), outputs, np.sqrt(2 / (16 * inputs)))
+        return self._strided("Conv", x, weight, bias)
+
+    def doubled(self, x: Tensor, inputs: int, outputs: int) -> Tensor:
+        """A transposed convolution to twice the size, with a rectifier."""
+        weight, bias = self._drawn((inputs, outputs, 4, 4), outputs, np.sqrt(2 / (4 * inputs)))
+        return self._strided("ConvTranspose", x, weight, bias)
+
+    def _strided(self, kind: str, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        made = self.graph.op(
+            kind, x, weight, bias, kernel_shape=(4, 4), strides=(2, 2), pads=(1,) * 4
+        )
+        return self.graph.op("LeakyRelu", made, alpha=0.1)
+
+    def _drawn(self, shape: tuple[int, ...], outputs: int, size: float) -> tuple[Tensor, Tensor]:
+        """A layer's weight, normal of this size, and its bias."""
+        self._count += 1
+        name = f"{self._prefix}conv{self._count}"
+        weight = self.graph.parameter(f"{name}.weight", self._rng.standard_normal(shape) * size)
+        return weight, self.graph.parameter(f"{name}.bias", np.zeros(outputs))
 
     def active(self, x: Tensor, inputs: int, outputs: int) -> Tensor:
         """The same with a rectifier."""
@@ -85,6 +107,22 @@ def unet(layers: Layers, x: Tensor, width: int, depth: int) -> Tensor:
     coarse = layers.active(coarse, 3 * width, 2 * width)
     middle = layers.active(_join(middle, _double(coarse)), 4 * width, width)
     return layers.active(_join(fine, _double(middle)), 2 * width, width)
+
+
+def pix2pix(layers: Layers, x: Tensor, width: int, depth: int) -> Tensor:
+    """Halved ``depth`` times, and as often doubled (Isola et al. 2017, "pix2pix").
+
+    Its few coarsest cells differ by what lies beyond the picture's edges, so that it knows where in
+    the picture it is: the others hardly do.
+    """
+    channels = [width * min(2**level, 4) for level in range(depth + 1)]
+    levels = [layers.active(x, 3, width)]
+    for inputs, outputs in pairwise(channels):
+        levels.append(layers.halved(levels[-1], inputs, outputs))
+    x, inputs = levels.pop(), channels.pop()
+    for level, outputs in zip(reversed(levels), reversed(channels), strict=True):
+        x, inputs = _join(level, layers.doubled(x, inputs, outputs)), 2 * outputs
+    return layers.active(x, inputs, width)
 
 
 def espcn(layers: Layers, x: Tensor, width: int, depth: int) -> Tensor:
@@ -136,6 +174,7 @@ class Student:
 
 STUDENTS = {
     "unet": Student(unet, width=16, depth=1, multiple=4),
+    "pix2pix": Student(pix2pix, width=16, depth=5, multiple=32),
     "resnet": Student(resnet, width=16, depth=4),
     "cnn": Student(cnn, width=16, depth=4),
     "espcn": Student(espcn, width=32, depth=2, skip=False),

@@ -112,7 +112,7 @@ def steal(
     Args:
         inputs: uint8 RGB pictures [h, w, 3]; any sizes.
         outputs: as many pictures [h s, w s, 3], with one whole scale s of 1..4.
-        student: "unet", "resnet", "cnn", "espcn", "separable" or "nafnet".
+        student: "unet", "pix2pix", "resnet", "cnn", "espcn", "separable" or "nafnet".
         width: channels of the student's first layer; None for its usual number.
         depth: layers or blocks of the student; None for its usual number.
         steps: batches to train on.
