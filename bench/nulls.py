@@ -9,16 +9,19 @@ its last line tests them together. Blind suspects are pictures; informed ones ar
 owner's model, with the p-value of echo and tint joined as a verdict joins them. No number of draws
 is counted: that only makes a p-value larger.
 
-A count of false alarms has its binomial interval of 99 % beside it.
+A count of false alarms has its binomial interval of 99 % beside it. With --write the quantiles go
+into the file that reports show.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +32,7 @@ from birthmark.calibration import Calibration, FloatArray
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
 from birthmark.exact_tests import corrected_log10_p
-from birthmark.extract import Pool, Regression
+from birthmark.extract import Pool, Regression, extractor_sha256
 from birthmark.keys import MarkKey, OwnerKey
 from birthmark.mark import coordinates, provision
 from birthmark.model_calibration import calibrate_model
@@ -38,6 +41,9 @@ from birthmark.pictures import Picture, gather_pictures, read_picture, through_j
 from birthmark.tails import log10_p_of_cosine
 
 RATES = (1e-2, 1e-3, 1e-4)
+WRITTEN = Path("python/birthmark/data/nulls.json")
+# Of the quantiles that are written: ranks in equal steps of the logarithm.
+PLACES = 120
 Kinds = dict[str, Callable[[int], Picture]]
 
 
@@ -49,6 +55,7 @@ def main() -> None:
     parser.add_argument(
         "--surrogates", nargs="*", default=[], help="x2 networks that learned unmarked outputs"
     )
+    parser.add_argument("--write", action="store_true", help=f"into {WRITTEN}")
     options = parser.parse_args()
     photos = {
         split: [read_picture(f) for f in gather_pictures([options.photos / split]).files]
@@ -69,7 +76,7 @@ def main() -> None:
         for kind, make in blind_kinds(photos["train"], photos["eval"], small, plain, marked).items()
     }
     found = [(kind, [calibration.read(pool.total())]) for kind, pool in pools.items()]
-    print_table("blind", found, claim, options.keys)
+    blind = print_table("blind", found, claim, options.keys)
 
     kinds = informed_kinds(photos["eval"], small, plain, marked)
     for i, path in enumerate(options.surrogates, 1):
@@ -77,7 +84,11 @@ def main() -> None:
         answers = [network(x) for x in small]
         kinds[f"surrogate of unmarked outputs {i}"] = answers.__getitem__
     found = [(kind, beside_the_model(make, plain, calibration)) for kind, make in kinds.items()]
-    print_table("informed, echo and tint together", found, claim, options.keys)
+    informed = print_table("informed, echo and tint together", found, claim, options.keys)
+    if options.write:
+        facts = {"extractor_sha256": extractor_sha256(), "keys": options.keys}
+        facts |= {"blind": in_short(blind), "informed": in_short(informed)}
+        WRITTEN.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def blind_kinds(
@@ -177,8 +188,8 @@ def log10_ps(kind: str, parts: Sequence[FloatArray], claim: Claim, keys: int) ->
 
 def print_table(
     title: str, found: list[tuple[str, list[FloatArray]]], claim: Claim, keys: int
-) -> None:
-    """A line for each suspect, and one for all together."""
+) -> list[FloatArray]:
+    """A line for each suspect, and one for all together; returns each suspect's p-values."""
     began = time.monotonic()
     rows = [(kind, 10 ** log10_ps(kind, parts, claim, keys)) for kind, parts in found]
     everything = np.concatenate([p for _, p in rows])
@@ -193,6 +204,20 @@ def print_table(
             cells.append(f"{f'{count} ({least} to {most}){outside}':>18}")
         ks = stats.kstest(p, "uniform").pvalue
         print(f"{kind:36} {ks:6.3f} {p.min():9.1e}", *cells, flush=True)
+    return [p for _, p in rows]
+
+
+def in_short(of_suspects: list[FloatArray]) -> dict[str, Any]:
+    """What a report shows of so many p-values; quantiles as log10 of foretold and found."""
+    p = np.sort(np.concatenate(of_suspects))
+    ranks = np.unique(np.geomspace(1, p.size, PLACES).astype(int))
+    return {
+        "suspects": len(of_suspects),
+        "nulls": int(p.size),
+        "kolmogorov_p": round(float(stats.kstest(p, "uniform").pvalue), 3),
+        "below": [[rate, int((p < rate).sum())] for rate in RATES],
+        "quantiles": np.log10([ranks / (p.size + 1), p[ranks - 1]]).round(4).T.tolist(),
+    }
 
 
 def enlarged(picture: Picture, how: int) -> Picture:
