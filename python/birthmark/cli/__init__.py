@@ -509,6 +509,7 @@ def _print_verdict(verdict: Verdict) -> None:
         ("likelihood", f"{_times(verdict.log10_likelihood_ratio)} under the mark as without it"),
         ("if date doubted", f"p = {shared.p_text(verdict.log10_p_if_date_doubted)}"),
         ("tests counted", str(verdict.tests_counted)),
+        ("marks drawn", f"{verdict.claim.draws}; p counts them too"),
         ("pictures", str(verdict.pictures)),
         *_found(verdict.measured.geometry),
         ("chips", f"{tests.chips_matched} of {tests.coordinates}"),
