@@ -96,7 +96,7 @@ def test_is_one_well_formed_file(verdict: Verdict, mark_key, tmp_path: Path) -> 
     write_report(verdict, tmp_path / "r.html", key=mark_key, examples=[("host", picture)])
     text = (tmp_path / "r.html").read_text()
     checker = checked(text)
-    assert checker.tags.count("svg") == 5
+    assert checker.tags.count("svg") == 6
     assert checker.tags.count("caption") >= 8
     assert len(text) < 3_000_000
 

@@ -88,7 +88,7 @@ def unused_keys(verdict: Verdict) -> str:
         f"Quantile plot: the p-values of {UNUSED_KEYS} unused keys lie on the line of chance",
         f"The same pictures, read{'' if tint is None else ' (echo and tint together)'} with"
         f" {spaced(UNUSED_KEYS)} more random keys that nobody ever used. {_DOTS}"
-        f" p = {kolmogorov_p(10.0**log10_p):.2f}.",
+        f" p\u00a0=\u00a0{kolmogorov_p(10.0**log10_p):.2f}.",
         table(
             _beside_chance(below, UNUSED_KEYS),
             "How many unused keys fall below a p-value, and how many chance foretells (95 %)",
@@ -119,7 +119,7 @@ def innocent_suspects(verdict: Verdict) -> str:
         f"Other cases, measured by {by}: {found['suspects']} kinds of innocent suspects"
         f" ({verdict.mode}{together}), each under {spaced(data['keys'])} keys of its own:"
         f" {spaced(count)} p-values."
-        f" {_DOTS} p = {found['kolmogorov_p']:.2f}.",
+        f" {_DOTS} p\u00a0=\u00a0{found['kolmogorov_p']:.2f}.",
         table(
             _beside_chance(found["below"], count),
             "How many innocent cases fall below a p-value, and how many chance foretells (95 %)",
