@@ -2,6 +2,8 @@
 
     python bench/tracing.py                         # seconds to minutes
     python bench/tracing.py --surrogates 4500       # also trains thieves, minutes each
+    python bench/tracing.py --innocent 1000 --trials 0      # wrong names among real innocents
+    python bench/tracing.py --trials 0 --key K --claim C --thieves S.onnx ...   # kept networks
 
 The simulation takes the noise from a verdict: a suspect with one customer's mark and blind log10 p
 of -12 has a cosine c, so noise of variance 1/c^2 - 1 for each coordinate of variance 1. Colluders
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,12 +29,13 @@ from scipy import stats
 from birthmark.calibration import COORDINATES, Calibration
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
+from birthmark.extract import Pool, Regression
 from birthmark.keys import OwnerKey
-from birthmark.mark import provision
+from birthmark.mark import coordinates, provision
 from birthmark.measure import measure
 from birthmark.model_calibration import calibrate_model
 from birthmark.models import ImageModel
-from birthmark.pictures import Picture, gather_pictures, read_picture
+from birthmark.pictures import Picture, gather_pictures, read_picture, through_jpeg
 from birthmark.tails import log10_p_of_cosine
 from birthmark.trace import Customers, Trace
 from birthmark.training.surrogates import steal
@@ -181,6 +185,73 @@ def on_pictures(
         say(f"surrogate of {count}, informed", judge_beside_the_model(thief), guilty)
 
 
+def innocents(customers: Customers, claim: Claim, photos: Path, count: int) -> None:
+    """Suspects without any mark, each some of many unmarked pictures: how often one is named."""
+    model = ImageModel(claim_path(claim))
+    calibration = Calibration.from_bytes(claim.calibration)
+    inputs = inputs_of(photos / "eval") + inputs_of(photos / "train")
+    pools, regressions = [], []
+    for x in inputs:
+        own = Embedder(None).embed(model.output(x))
+        bicubic = cv2.resize(x, own.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+        sharp = cv2.addWeighted(own, 1.5, cv2.GaussianBlur(own, (0, 0), 1.0), -0.5, 0)
+        soft = cv2.GaussianBlur(own, (0, 0), 0.7)
+        for made in (through_jpeg(own, 50), through_jpeg(bicubic, 80), bicubic, sharp, soft):
+            picture = np.ascontiguousarray(made, np.uint8)
+            pools.append(Pool())
+            pools[-1].add("", picture)
+            regressions.append(Regression())
+            regressions[-1].add(picture, own)
+    wrong = {"blind": 0, "informed": 0}
+    for seed in range(count):
+        rng = np.random.default_rng([seed, 11])
+        taken = rng.choice(len(pools), int(rng.integers(1, 12)), replace=False)
+        total = np.sum([pools[i].total() for i in taken], axis=0)
+        echo = calibration.read(total)
+        wrong["blind"] += customers.trace(echo, RATE).found
+        together = Regression()
+        for i in taken:
+            for name, value in vars(regressions[i]).items():
+                getattr(together, name).__iadd__(value)
+        beside = together.read(calibration), together.read_tint(calibration)
+        wrong["informed"] += customers.trace(beside[0], RATE, tint=beside[1]).found
+    for kind, found in wrong.items():
+        low, high = (int(stats.binom.ppf(q, count, RATE)) for q in (0.005, 0.995))
+        print(
+            f"{count} innocent suspects, {kind}, {len(customers.names)} customers: {found} times"
+            f" anybody named; at a rate of {RATE:g} at most {low} to {high} (99 %)",
+            flush=True,
+        )
+
+
+def claim_path(claim: Claim) -> str:
+    """Where the claimed model lies."""
+    return f"models/{claim.model_name}.onnx"
+
+
+def caught(key: OwnerKey, claim: Claim, thieves: list[Path], photos: Path, count: int) -> None:
+    """Networks that learned this claim's own mark, as if it were one of so many customers'."""
+    mark_key = claim.mark_key(key)
+    customers = Customers([f"customer {i}" for i in range(count)], claim, mark_key)
+    calibration = Calibration.from_bytes(claim.calibration)
+    for directions, of_part, n in (
+        (customers.directions, mark_key, calibration.coordinates),
+        (customers.tint_directions, mark_key.tint, calibration.tint_coordinates),
+    ):
+        directions[0] = coordinates(of_part, claim, n) / np.sqrt(n)
+    model = ImageModel(claim_path(claim))
+    inputs = inputs_of(photos / "eval")
+    print(f"\nnetworks that learned one mark, {count} customers, {len(inputs)} pictures")
+    for path in thieves:
+        suspect = ImageModel(path, threads=1)
+        beside = measure(None, claim, mark_key, suspect=suspect, inputs=inputs, model=model)
+        blind = calibration.read(beside.pool.total())
+        say(f"{path.stem}, blind", customers.trace(blind, RATE), ["customer 0"])
+        tint = beside.tint_estimate(calibration)
+        found = customers.trace(beside.estimate(calibration), RATE, tint=tint)
+        say(f"{path.stem}, informed", found, ["customer 0"])
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -188,7 +259,16 @@ def main() -> None:
     parser.add_argument("--customers", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--surrogates", type=int, default=0, metavar="STEPS")
     parser.add_argument("--photos", default="tests/data/photos", type=Path)
+    parser.add_argument("--innocent", type=int, default=0, metavar="SUSPECTS")
+    parser.add_argument("--thieves", type=Path, nargs="*", default=[], metavar="ONNX")
+    parser.add_argument("--key", help="theirs; BIRTHMARK_PASSPHRASE opens it")
+    parser.add_argument("--claim")
     options = parser.parse_args()
+    if options.thieves:
+        key = OwnerKey.load(options.key, os.environ["BIRTHMARK_PASSPHRASE"])
+        for count in options.customers:
+            caught(key, Claim.load(options.claim), options.thieves, options.photos, count)
+        return
     model = ImageModel(MODEL)
     calibration = calibrate_model(model, inputs_of(options.photos / "train"))
     key = OwnerKey.generate()
@@ -201,8 +281,11 @@ def main() -> None:
         for seed in range(20):
             customers.trace(np.random.default_rng(seed).standard_normal(N), RATE)
         print(f"one search: {(time.monotonic() - began) / 20 * 1000:.0f} ms")
-        on_pictures(key, claim, customers, model, options.surrogates, options.photos)
-        table(customers, options.trials)
+        if options.innocent:
+            innocents(customers, claim, options.photos, options.innocent)
+        if options.trials:
+            on_pictures(key, claim, customers, model, options.surrogates, options.photos)
+            table(customers, options.trials)
 
 
 if __name__ == "__main__":

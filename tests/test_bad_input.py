@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from birthmark.claim import Claim
+from birthmark import cli
+from birthmark.claim import Claim, from_time
 from birthmark.errors import InvalidClaim
+from birthmark.key_history import KeyHistory
 from birthmark.keys import OwnerKey
 from birthmark.pictures import Picture, decode_picture, encode_png, psnr_db
 from birthmark.verdict import verify
@@ -130,6 +132,69 @@ def test_one_bad_folder(
     for name, reason in wanted.items():
         assert reason in found[name], name
         assert "\n" not in found[name]
+
+
+def test_one_picture_in_every_dress(
+    session_claim: tuple[OwnerKey, Claim, Any], published: Published, tmp_path: Path
+) -> None:
+    """Whatever it is wrapped in, a picture is judged as it looks, and counts once."""
+    key, claim, _ = session_claim
+    picture = np.ascontiguousarray(published.marked[0][:300, :300])
+    image = Image.fromarray(picture)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    turned = Image.Exif()
+    turned[0x0112] = 6  # shown after a quarter turn clockwise
+    transparent = Image.fromarray(np.dstack([picture, np.zeros(picture.shape[:2], np.uint8)]))
+    lossless = {
+        "0 plain.png": encode_png(picture),
+        "16 bit.png": cv2.imencode(".png", picture[..., ::-1].astype(np.uint16) * 257)[1].tobytes(),
+        "16 bit.tif": cv2.imencode(".tif", picture[..., ::-1].astype(np.uint16) * 257)[1].tobytes(),
+        "animated.png": encoded(
+            image, "PNG", save_all=True, append_images=[image.rotate(90)], default_image=False
+        ),
+        "animated.webp": encoded(
+            image, "WEBP", lossless=True, save_all=True, append_images=[image.rotate(90)]
+        ),
+        "pages.tiff": encoded(image, "TIFF", save_all=True, append_images=[image.rotate(90)]),
+        "profile.png": encoded(image, "PNG", icc_profile=profile),
+        "transparent.png": encoded(transparent, "PNG"),
+        "turned.png": encoded(image.transpose(Image.Transpose.ROTATE_90), "PNG", exif=turned),
+        "windows.bmp": encoded(image, "BMP"),
+    }
+    lossy = {
+        "cmyk.jpg": encoded(image.convert("CMYK"), "JPEG", quality=100),
+        "profile.jpg": encoded(image, "JPEG", quality=98, icc_profile=profile),
+        "palette.png": encoded(image.quantize(256), "PNG"),
+        "turned.jpg": encoded(
+            image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=100, exif=turned
+        ),
+    }
+    for name, data in {**lossless, **lossy}.items():
+        (tmp_path / name).write_bytes(data)
+    verdict = verify([tmp_path], claim, key)
+    judged = {Path(e.name).name: e for e in verdict.evidence}
+    assert judged.keys() == {"0 plain.png", *lossy}
+    assert {(e.height_px, e.width_px) for e in judged.values()} == {picture.shape[:2]}
+    refused = {Path(name).name: reason for name, reason in verdict.rejected}
+    assert refused.keys() == lossless.keys() - {"0 plain.png"}
+    assert all("counted once" in reason for reason in refused.values())
+
+
+def test_a_claim_of_a_key_that_had_run_out(
+    session_claim: tuple[OwnerKey, Claim, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Made after the key was replaced: refused before anything is judged."""
+    key, claim, _ = session_claim
+    made = from_time(claim.created)
+    history = KeyHistory.begin(key, made - timedelta(days=9))
+    history = history.followed(key, OwnerKey.generate(), made - timedelta(days=1))
+    history.save(tmp_path / "keys.json")
+    claim.save(tmp_path / "claim.json")
+    line = f"claim-info {tmp_path / 'claim.json'} --history {tmp_path / 'keys.json'}"
+    assert cli.main(line.split()) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("birthmark: error: ") and said.err.count("\n") == 1
 
 
 def test_a_claim_from_the_future_judges_nobody(

@@ -51,6 +51,10 @@ COMMANDS = {
 }
 
 
+# With what it leaves behind when it is killed, for the next run to go on from.
+KILLED = {**COMMANDS, "checkpoint": f"{COMMANDS['verify']} --checkpoint out/state"}
+
+
 @dataclass(frozen=True)
 class Case:
     """A folder with everything that the commands read, and a folder `out` of the test's own."""
@@ -129,10 +133,10 @@ def is_temporary(name: str) -> bool:
     return name.startswith(".birthmark-") and name.endswith(".tmp")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", KILLED)
 def test_a_command_that_is_killed_at_any_moment_and_run_again(case: Case, command: str) -> None:
     """Nothing half-written has its final name, and the end is as if nothing had happened."""
-    line, made = COMMANDS[command], case.out / "made"
+    line, made = KILLED[command], case.out / "made"
     began = time.monotonic()
     assert case.run(line)[0] in (0, 1)
     took_s = time.monotonic() - began
@@ -153,7 +157,7 @@ def test_a_command_that_is_killed_at_any_moment_and_run_again(case: Case, comman
         child.communicate()
         killed += child.returncode == -signal.SIGKILL
         for name in case.holds():
-            assert is_temporary(name) or name in holds, name
+            assert is_temporary(name) or name in {*holds, "state"}, name
         if made.exists():
             assert content(made) == expected
         if (case.out / "r.html").exists():
@@ -167,6 +171,48 @@ def test_a_command_that_is_killed_at_any_moment_and_run_again(case: Case, comman
     assert code in (0, 1), said
     assert content(made) == expected
     assert case.holds() == holds, "what was killed left something behind"
+
+
+def test_a_verdict_goes_on_from_what_was_measured_before_it_was_killed(case: Case) -> None:
+    """The pictures that were measured need not even be readable any more."""
+    line, state = KILLED["checkpoint"].replace("published", "out/many"), case.out / "state"
+    (case.out / "many").mkdir()
+    large = cv2.imread(str(case.folder / "published" / "p0.png"))
+    for i in range(40):
+        cv2.imwrite(
+            str(case.out / "many" / f"{i:02}.png"), np.roll(np.tile(large, (3, 3, 1)), i, 0)
+        )
+    assert case.run(line)[0] in (0, 1)
+    expected = content(case.out / "made")
+    for name in ("made", "r.html"):
+        (case.out / name).unlink()
+    child = case.start(line)
+    while child.poll() is None and (not state.exists() or state.stat().st_size < 30_000):
+        time.sleep(0.01)
+    child.kill()
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL, "it was done before it could be killed"
+    for i in range(5):
+        first = case.out / "many" / f"{i:02}.png"
+        times = first.stat()
+        first.write_bytes(bytes(times.st_size))
+        os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert case.run(line)[0] in (0, 1)
+    assert content(case.out / "made") == expected
+    assert case.holds() == ["made", "many", "r.html"]
+
+
+def test_a_disk_that_is_full_of_its_checkpoint(case: Case) -> None:
+    """What was measured till then stays, and counts once there is room."""
+    line = KILLED["checkpoint"].replace("out/state", "out/disk/state")
+    (case.out / "disk").mkdir()
+    with mounted(case.out / "disk", "size=8k"):
+        code, said = case.run(line)
+        assert code == 2
+        assert said == "birthmark: error: out/disk/state: No space left on device"
+        shutil.copy(case.out / "disk" / "state", case.out / "state")
+    assert case.run(KILLED["checkpoint"])[0] in (0, 1)
+    assert case.holds() == ["disk", "made", "r.html"]
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from birthmark.measure import Measured
 from birthmark.report import chip_agreement, render, write_report
 from birthmark.report.chance import UNUSED_KEYS, kolmogorov_p, null_log10_p
 from birthmark.report.examples import amplified_difference
-from birthmark.tails import log10_p_of_cosine
+from birthmark.report.wording import power
+from birthmark.tails import log10_p_of_both, log10_p_of_cosine
 from birthmark.verdict import Decision, Verdict, verify
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -94,7 +96,7 @@ def test_is_one_well_formed_file(verdict: Verdict, mark_key, tmp_path: Path) -> 
     write_report(verdict, tmp_path / "r.html", key=mark_key, examples=[("host", picture)])
     text = (tmp_path / "r.html").read_text()
     checker = checked(text)
-    assert checker.tags.count("svg") == 5
+    assert checker.tags.count("svg") == 6
     assert checker.tags.count("caption") >= 8
     assert len(text) < 3_000_000
 
@@ -163,16 +165,18 @@ def test_repeats_by_the_bundle_s_own_name(verdict: Verdict) -> None:
 
 def test_counts_what_was_searched(verdict: Verdict) -> None:
     measured = dataclasses.replace(verdict.measured, geometry=Geometry(1.5, -3.0, 120))
-    text = render(dataclasses.replace(verdict, measured=measured, tests_counted=360))
+    claim = dataclasses.replace(verdict.claim, draws=32)
+    text = render(dataclasses.replace(verdict, measured=measured, tests_counted=360, claim=claim))
     rows = dict(re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td>', text))
     assert rows["Scales and angles tried"] == "120"
     assert rows["Other tests of this suspect, as stated"] == "3"
-    assert rows["Hypotheses counted: the product"] == "360"
+    assert rows["Marks among which the owner drew"] == "32"
+    assert rows["Hypotheses counted: the product"] == "11520"
     assert rows["Scale that was undone"] == "1.5"
 
 
 def test_unused_keys_find_what_chance_foretells(verdict: Verdict) -> None:
-    log10_p = null_log10_p(verdict.estimate)
+    log10_p = null_log10_p([verdict.estimate])
     assert len(log10_p) == UNUSED_KEYS >= 10_000
     assert (np.diff(log10_p) >= 0).all()
     exact = stats.kstest(10.0**log10_p, "uniform").pvalue
@@ -188,6 +192,40 @@ def test_unused_keys_find_what_chance_foretells(verdict: Verdict) -> None:
     assert f"p\u00a0=\u00a0{kolmogorov_p(10.0**log10_p):.2f}" in text
     below = int((log10_p < -2).sum())
     assert f'<th scope="row">0.010</th><td>{below}</td><td>200 (173 to 227)</td>' in text
+
+
+def test_what_echo_and_tint_say_together(session_claim, published, sr_model) -> None:
+    """p before and after, and the unused keys, are of both parts, as the verdict is."""
+    key, claim, _ = session_claim
+    verdict = verify(
+        None, claim, key, suspect=published.answer, inputs=published.inputs, model=sr_model
+    )
+    assert verdict.tint_tests is not None and verdict.tint_estimate is not None
+    both = log10_p_of_both(verdict.tests.log10_p_cosine, verdict.tint_tests.log10_p_cosine)
+    rows = dict(re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td>', render(verdict)))
+    assert rows["p before"] == power(both)
+    assert rows["p after (Bonferroni)"] == power(verdict.log10_p)
+    together = null_log10_p([verdict.estimate, verdict.tint_estimate])
+    assert (np.diff(together) >= 0).all() and together[-1] <= 0
+    assert stats.kstest(10.0**together, "uniform").pvalue > 0.001
+    alone = [null_log10_p([part]) for part in (verdict.estimate, verdict.tint_estimate)]
+    assert all(abs(together - part).max() > 0.1 for part in alone)
+
+
+@pytest.mark.parametrize("mode", ["blind", "informed"])
+def test_innocent_suspects_find_what_chance_foretells(mode: str) -> None:
+    """What bench/nulls.py measured and the package holds: enough of it, and uniform."""
+    data = json.loads((resources.files("birthmark") / "data" / "nulls.json").read_text())
+    found, count = data[mode], data[mode]["nulls"]
+    assert count >= 100_000 and found["kolmogorov_p"] > 0.01
+    for rate, below in found["below"]:
+        low, high = stats.binom.ppf([0.005, 0.995], count, rate)
+        assert low <= below <= high
+    of_chance, of_suspects = np.array(found["quantiles"]).T
+    assert (np.diff(of_chance) > 0).all() and (np.diff(of_suspects) >= 0).all()
+    for rate, below in found["below"]:
+        near = 10 ** np.interp(np.log10(rate), of_suspects, of_chance)
+        assert near * count == pytest.approx(below, rel=0.25)
 
 
 @given(st.floats(0.0, 1.0), st.integers(1, 9))
@@ -272,8 +310,6 @@ def test_hostile_names_are_text(session_claim, published, models_folder) -> None
     ],
 )
 def test_p_values_are_written_for_people(log10_p: float, text: str) -> None:
-    from birthmark.report.wording import power
-
     assert power(log10_p).replace("\u00a0", " ") == text
 
 
@@ -358,7 +394,7 @@ def test_in_a_real_browser(page: Path, width: int, scheme: Any, tmp_path: Path) 
         sizes = tab.evaluate("[...document.images].map(i => [i.naturalWidth, i.alt])")
         assert len(sizes) == 2 and all(side > 0 and alt for side, alt in sizes)
         plots = tab.locator("svg[role=img]")
-        assert plots.count() == 5
+        assert plots.count() == 6
         for plot in plots.all():
             box = plot.bounding_box()
             assert box and 200 < box["width"] <= width and box["height"] > 100

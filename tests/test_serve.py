@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from birthmark.keys import OwnerKey
 from birthmark.pictures import encode_png
 from birthmark.serve import VerifierServer
 from birthmark.verdict import verify
+from test_report import axe_core
 
 Owned = tuple[OwnerKey, Claim, Any]
 CHROMIUM = Path("/usr/bin/chromium")
@@ -179,9 +181,13 @@ def test_in_a_real_browser(
         page.set_input_files("#claim", tmp_path / "claim.json")
         page.set_input_files("#folder", tmp_path / "suspects")
         assert "9 pictures" in page.inner_text("#count")
+        assert "suspects/notes.txt" in page.inner_text("#count")
         page.get_by_role("button", name="Judge").click()
         page.wait_for_selector("#links a", timeout=120_000)
-        assert page.inner_text("#answer").startswith("MARKED")
+        assert re.match(
+            r"MARKED: .* p = \d\.\d\s×\s10⁻[⁰¹²³⁴⁵⁶⁷⁸⁹]+ from", page.inner_text("#answer")
+        )
+        assert page.inner_text("#out").startswith("suspects/broken.png: left out, ")
         assert "1 left out" in page.inner_text("#left")
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= 390, "the page is wider than a phone"
@@ -199,6 +205,27 @@ def test_in_a_real_browser(
     assert recheck(tmp_path / "v.zip").summary["pictures"] == len(published.marked)
     assert errors == []
     assert all(url.startswith(f"http://127.0.0.1:{server.server_port}/") for url in asked), asked
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="no chromium (Debian's package) here")
+@pytest.mark.skipif(axe_core() is None, reason="no axe-core (npm install axe-core) here")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_page(server: VerifierServer, scheme: Any) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
+        tab = browser.new_page(color_scheme=scheme)
+        tab.goto(server.url)
+        # As a judged case looks; the script itself may not be loaded by this page's own rules.
+        tab.evaluate("at('answer').textContent = 'MARKED: it carries the mark.'")
+        tab.evaluate("at('out').append(document.createElement('li'))")
+        tab.evaluate(Path(str(axe_core())).read_text())
+        found = tab.evaluate("axe.run().then(r => r.violations)")
+        browser.close()
+    assert found == [], json.dumps([(v["id"], v["help"]) for v in found])
 
 
 def test_memory_does_not_grow_with_pictures(session_claim: Owned) -> None:

@@ -8,6 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,6 +73,33 @@ def test_an_authority_that_nobody_trusts(
     stranger = Authority(tmp_path_factory.mktemp("stranger"))
     with pytest.raises(InvalidStamp, match="no trusted authority"):
         check_stamp(stamp, DIGEST, load_certificates(stranger.roots))
+
+
+def test_an_authority_whose_certificate_had_run_out(tmp_path: Path) -> None:
+    """It has to be valid when it stamps; that it is not any more today is no matter."""
+    authority = Authority(tmp_path)
+    root_key, key = (
+        load_pem_private_key((tmp_path / name).read_bytes(), None) for name in ("ca.key", "tsa.key")
+    )
+    assert isinstance(root_key, RSAPrivateKey) and isinstance(key, RSAPrivateKey)
+    valid = x509.load_pem_x509_certificate((tmp_path / "tsa.pem").read_bytes())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(valid.subject)
+        .issuer_name(valid.issuer)
+        .public_key(key.public_key())
+        .serial_number(4711)
+        .not_valid_before(datetime(2001, 1, 1))
+        .not_valid_after(datetime(2002, 1, 1))
+    )
+    for extension in valid.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    run_out = builder.sign(root_key, SHA256())
+    (tmp_path / "tsa.pem").write_bytes(run_out.public_bytes(Encoding.PEM))
+    with authority.served() as url:
+        stamp = request_stamp(MESSAGE, url)
+    with pytest.raises(InvalidStamp, match="no trusted authority vouches"):
+        check_stamp(stamp, DIGEST, load_certificates(authority.roots))
 
 
 @settings(max_examples=200)

@@ -102,6 +102,10 @@ class OutputExists(BirthmarkError):
     """An output file or non-empty output folder exists and overwriting was not asked for."""
 
 
+class InvalidCheckpoint(BirthmarkError):
+    """A verdict's checkpoint is no such file, is in use, or is for another claim or suspect."""
+
+
 class InvalidTraining(BirthmarkError):
     """Training cannot start or go on: unusable pairs, a foreign checkpoint, or a loss of NaN."""
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 
 from birthmark import _core
 from birthmark.calibration import Calibration, FloatArray, Sums
+from birthmark.checkpoint import Checkpoint, Result, open_checkpoint
 from birthmark.claim import Claim
 from birthmark.engine import Engine, Here
 from birthmark.errors import BirthmarkError, CouldNotJudge, InvalidArray, InvalidModel, InvalidTrial
@@ -32,9 +34,21 @@ from birthmark.trial import Trial
 # Texture energy below which nothing is said: about that of a 64 x 64 square of a photograph.
 _LEAST_ENERGY = 64 * 64 * 600**2
 
+# So many answers are kept as pictures, for the report.
+_EXAMPLES = 2
+
 Pictures = Iterable[StrPath | Picture]
 Suspect = Callable[[Picture], Picture]
 Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Example:
+    """An input that a suspect was asked: his answer, and the owner's unmarked one if informed."""
+
+    name: str
+    answer: Picture
+    own: Picture | None
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,7 @@ class Measured:
         own: pooled statistics of the owner's unmarked outputs; informed only.
         trial: what was declared before, if anything was.
         geometry: what was undone to the suspect's pictures before they were measured.
+        examples: the first few answers of a suspect that was asked.
     """
 
     pool: Pool
@@ -56,6 +71,7 @@ class Measured:
     own: Sums | None = None
     trial: Trial | None = None
     geometry: Geometry | None = None
+    examples: tuple[Example, ...] = ()
 
     @property
     def mode(self) -> str:
@@ -99,6 +115,7 @@ def measure(
     geometry: Geometry | None = None,
     limit_s: float | None = None,
     engine: Engine | None = None,
+    checkpoint: StrPath | None = None,
     progress: Progress | None = None,
 ) -> Measured:
     """Measure a suspect in one of the three ways of :func:`birthmark.verify`.
@@ -106,7 +123,7 @@ def measure(
     The key only reveals a trial's nonce; nothing that is measured depends on it.
 
     Raises:
-        InvalidModel, InvalidTrial, CouldNotJudge: as :func:`birthmark.verify`.
+        InvalidModel, InvalidTrial, InvalidCheckpoint, CouldNotJudge: as :func:`birthmark.verify`.
     """
     if (suspect is None) == (pictures is None):
         raise ValueError("give either pictures, or a suspect and inputs")
@@ -117,7 +134,10 @@ def measure(
             )
         if not isinstance(pictures, SuspectPictures):
             pictures = SuspectPictures(pictures or ())
-        pool = _measure(pictures, geometry, engine or Here(), progress)
+        undone = None if geometry is None else asdict(geometry)
+        settings = {"every": pictures.every, "geometry": undone}
+        with open_checkpoint(checkpoint, claim, settings) as kept:
+            pool = _measure(pictures, geometry, engine or Here(), kept, progress)
         return Measured(pool, geometry=geometry)
     if inputs is None:
         raise ValueError("a suspect needs inputs to be asked")
@@ -126,7 +146,13 @@ def measure(
         trial.check(claim)
         trial = trial.revealed(key)
         named = _chosen(trial, named, informed=own is not None)
-    return _query(_as_suspect(suspect, limit_s), own, named, trial, geometry, progress)
+    asked = _as_suspect(suspect, limit_s)
+    # A function has no name by which to tell it from another one.
+    who = asked.sha256 if isinstance(asked, ImageModel) else "a function"
+    with open_checkpoint(checkpoint, claim, {"suspect": who}) as kept:
+        if kept is not None:
+            asked = partial(kept.ask, asked)
+        return _query(asked, own, named, trial, geometry, progress)
 
 
 def _named(pictures: Pictures) -> list[tuple[str, StrPath | Picture]]:
@@ -146,13 +172,16 @@ def _load(picture: StrPath | Picture) -> Picture:
 
 
 def _measure(
-    pictures: SuspectPictures, geometry: Geometry | None, engine: Engine, progress: Progress | None
+    pictures: SuspectPictures,
+    geometry: Geometry | None,
+    engine: Engine,
+    kept: Checkpoint | None,
+    progress: Progress | None,
 ) -> Pool:
     found: dict[str, PictureStatistics] = {}
     rejected: list[tuple[str, str]] = []
     total = pictures.count() if progress else 0
-    measured = engine.map(partial(_measure_part, geometry), pictures.parts())
-    for i, (name, one, reason) in enumerate(measured):
+    for i, (name, one, reason) in enumerate(_results(pictures, geometry, engine, kept)):
         if one is None:
             rejected.append((name, reason))
         elif one.sha256 in found:
@@ -164,11 +193,48 @@ def _measure(
     return Pool(list(found.values()), rejected)
 
 
+def _results(
+    pictures: SuspectPictures, geometry: Geometry | None, engine: Engine, kept: Checkpoint | None
+) -> Iterator[Result]:
+    """Every picture's result, in order: those that were kept, and the others measured."""
+    work = partial(_measure_part, geometry)
+    if kept is None:
+        items = ((part, 0) for part in pictures.parts())
+        yield from (result for result in engine.map(work, items) if result is not None)
+        return
+    plan = [
+        (identity, *(kept.measured(identity) if identity else ([], False)))
+        for identity in (part.identity() for part in pictures.parts())
+    ]
+    fresh = engine.map(
+        work,
+        (
+            (part, len(known))
+            for part, (_, known, done) in zip(pictures.parts(), plan, strict=True)
+            if not done
+        ),
+    )
+    for identity, known, done in plan:
+        yield from known
+        if done:
+            continue
+        for result in iter(partial(next, fresh), None):
+            if identity:
+                kept.add(identity, result)
+            yield result
+        if identity:
+            kept.finish(identity)
+
+
 def _measure_part(
-    geometry: Geometry | None, part: SuspectPictures
-) -> Iterator[tuple[str, PictureStatistics | None, str]]:
-    """Measure each picture of a part, wherever that is done: name, statistics or why not."""
-    for picture in part:
+    geometry: Geometry | None, item: tuple[SuspectPictures, int]
+) -> Iterator[Result | None]:
+    """Measure the pictures of a part, wherever that is done, but for so many at its beginning.
+
+    None stands at the end of the part.
+    """
+    part, skipped = item
+    for picture in islice(part, skipped, None):
         alone = Pool()
         try:
             alone.add(picture.name, _undone(picture.read(), geometry))
@@ -176,6 +242,7 @@ def _measure_part(
             yield picture.name, None, str(error).removeprefix(f"{picture.name}: ")
         else:
             yield picture.name, alone.pictures[0], ""
+    yield None
 
 
 def _undone(picture: Picture, geometry: Geometry | None) -> Picture:
@@ -253,6 +320,7 @@ def _query(
     pool, inputs = Pool(), Pool()
     regression = None if own is None else Regression()
     own_sums: Sums | None = None
+    examples: list[Example] = []
     for i, (name, picture) in enumerate(named):
         if progress:
             progress(i, len(named), name)
@@ -266,7 +334,7 @@ def _query(
             digest = inputs.pictures[-1].sha256
             answer = suspect(question)
             check_picture(answer)
-            answer = _undone(answer, geometry)
+            as_given, answer = answer, _undone(answer, geometry)
             unmarked = None if own is None else own(question)
             if unmarked is not None and answer.shape != unmarked.shape:
                 raise InvalidArray("not of the size that the owner's model answers with")
@@ -276,10 +344,14 @@ def _query(
                 regression.add(answer, unmarked)
                 of_picture = _core.statistics(unmarked)
                 own_sums = of_picture if own_sums is None else own_sums + of_picture
+            if len(pool.pictures) > before and len(examples) < _EXAMPLES:
+                examples.append(Example(name, as_given, unmarked))
         except (InvalidModel, CouldNotJudge):
             raise
         except BirthmarkError as error:
             pool.rejected.append((name, _reason(error, picture)))
     if progress:
         progress(len(named), len(named), "asked")
-    return Measured(pool, regression, tuple(inputs.pictures), own_sums, trial, geometry)
+    return Measured(
+        pool, regression, tuple(inputs.pictures), own_sums, trial, geometry, tuple(examples)
+    )

@@ -76,6 +76,11 @@ class RemotePath(os.PathLike[str]):
         with self._store() as (store, path):
             return bool(store.exists(path))
 
+    def version(self) -> str:
+        """Changes when the file does, as far as the store can tell."""
+        with self._store() as (store, path):
+            return str(store.ukey(path))
+
     def is_dir(self) -> bool:
         """Whether it is a folder; in an object store, whether objects begin with it and "/"."""
         with self._store() as (store, path):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import glob
 import io
+import json
 import os
 import struct
 import zipfile
@@ -113,7 +114,7 @@ class SuspectPictures:
     def __init__(self, sources: Iterable[StrPath | Picture], *, every: int = EVERY) -> None:
         if every < 1:
             raise ValueError(f"one frame in {every}? it must be at least 1")
-        self._every = every
+        self.every = every
         self._sources: list[_File | SuspectPicture] = []
         seen: set[str] = set()
         for i, source in enumerate(sources):
@@ -135,6 +136,11 @@ class SuspectPictures:
             part = copy.copy(self)
             part._sources = [source]
             yield part
+
+    def identity(self) -> str | None:
+        """Changes when one of the files does: their names, sizes and times; None if it has none."""
+        known = [_identity(source) for source in self._sources]
+        return json.dumps(known) if all(known) else None
 
     def count(self) -> int:
         """About how many there are: what videos and archives say of themselves."""
@@ -183,7 +189,7 @@ class SuspectPictures:
             if _is_archive(path):
                 yield from _members(path, source.name)
             else:
-                yield from _frames(path, source.name, self._every)
+                yield from _frames(path, source.name, self.every)
 
     def _count(self, source: _File | SuspectPicture) -> int:
         try:
@@ -193,10 +199,23 @@ class SuspectPictures:
                 with _opened_archive(source.path, "") as archive:
                     return len(archive.infolist())
             if _is_video(source.path):
-                return -(-_Video(source.path, "").stated_frames // self._every)
+                return -(-_Video(source.path, "").stated_frames // self.every)
         except InvalidPicture:
             pass  # named when its pictures are asked for
         return 1
+
+
+def _identity(source: _File | SuspectPicture) -> list[str] | None:
+    if isinstance(source, SuspectPicture):
+        return None
+    path = source.path
+    try:
+        if isinstance(path, RemotePath):
+            return [source.name, str(path), path.version()]
+        found = path.stat()
+    except OSError:
+        return None  # named when its pictures are asked for
+    return [source.name, str(path), f"{found.st_size} {found.st_mtime_ns}"]
 
 
 def _same(picture: Picture) -> Picture:

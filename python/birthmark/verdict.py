@@ -228,6 +228,7 @@ def verify(
     false_positive_rate: float | None = None,
     limit_s: float | None = None,
     engine: Engine | None = None,
+    checkpoint: StrPath | None = None,
     progress: Progress | None = None,
 ) -> Verdict:
     """Judge whether pictures, or a suspect model, carry the claim's mark.
@@ -260,6 +261,8 @@ def verify(
             likes. A function is then asked in a thread of its own.
         engine: who measures the pictures (:func:`birthmark.engine.open_engine`); by default this
             process. What a suspect is asked is asked here.
+        checkpoint: a file for what was measured so far. Where it is there already, that is not
+            measured, and no suspect asked, again; remove it when the verdict is saved.
         progress: called as (done, total, message).
 
     Raises:
@@ -268,6 +271,7 @@ def verify(
             claimed one.
         InvalidTrial: the trial is another claim's, was changed, or declares something else.
         InvalidArray: what is given as a picture is neither an array nor a path.
+        InvalidCheckpoint: as :func:`birthmark.checkpoint.open_checkpoint`.
         CouldNotJudge: no picture could be used, they hold too little texture, a suspect function
             takes too long, or an input or a control carries the mark.
     """
@@ -292,6 +296,7 @@ def verify(
         geometry=geometry,
         limit_s=limit_s,
         engine=engine,
+        checkpoint=checkpoint,
         progress=progress,
     )
     return judge(

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from itertools import islice
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from birthmark.claim import Claim
     from birthmark.geometry import Geometry
     from birthmark.keys import ClaimKey, OwnerKey
-    from birthmark.models import ImageModel
     from birthmark.pictures import Picture
     from birthmark.suspects import SuspectPictures
     from birthmark.verdict import Verdict
+
+_EXAMPLES_AMONG = 12
+"""Pictures for a report are looked for among so many."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,14 +147,13 @@ def _verify(options: argparse.Namespace) -> int:
     key = shared.load_key(options)
     pictures = shared.suspect_pictures(options)
     geometry = _geometry(pictures, claim, key) if options.search else None
-    asked = shared.suspect_arguments(options)
     progress = Progress("measuring")
     with shared.engine(options) as engine:
         verdict = verify(
             pictures,
             claim,
             key,
-            **asked,
+            **shared.suspect_arguments(options),
             customer=options.customer,
             geometry=geometry,
             tests_counted=options.tests_counted,
@@ -169,11 +170,12 @@ def _verify(options: argparse.Namespace) -> int:
             options.report,
             key=claim.mark_key(key),
             bundle=options.verdict,
-            examples=_examples(verdict, asked["suspect"], asked["model"]),
+            examples=_examples(verdict),
         )
     with shared.open_registry(options) as registry:
         if registry:
             registry.add_verdict(verdict, options.suspect or " ".join(options.pictures))
+    shared.remove_checkpoint(options)
     if options.json:
         print(json.dumps({**verdict.summary(), **trusted}))
     else:
@@ -183,24 +185,26 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if verdict.decision is Decision.MARKED else 1
 
 
-def _examples(
-    verdict: Verdict, suspect: ImageModel | None, model: ImageModel | None
-) -> list[tuple[str, Picture]]:
+def _examples(verdict: Verdict) -> list[tuple[str, Picture]]:
     """Some pictures of the case; of a suspect that was asked, its answers and how they differ."""
     from birthmark.pictures import read_picture
     from birthmark.report.examples import AMPLIFIED, amplified_difference
 
-    # A file whose name has stray bytes is judged, but cannot be opened by what is shown of it.
-    read = ((e.name, read_picture(e.name)) for e in verdict.evidence if Path(e.name).exists())
-    if suspect is None:
-        return list(islice(read, 3))
     shown: list[tuple[str, Picture]] = []
-    for name, question in islice(read, 2):
-        answer = suspect(question)
-        shown.append((f"{name}: the suspect's answer", answer))
-        if model is not None:
-            caption = f"{name}: the answer less that of the owner's model, {AMPLIFIED} times"
-            shown.append((caption, amplified_difference(answer, model(question))))
+    if not verdict.measured.inputs:
+        for entry in verdict.evidence[:_EXAMPLES_AMONG]:
+            # Not everything that was judged is a file, or still is, or has a name to open it by.
+            with suppress(InvalidPicture):
+                shown.append((entry.name, read_picture(entry.name)))
+            if len(shown) == 3:
+                break
+        return shown
+    for example in verdict.measured.examples:
+        shown.append((f"{example.name}: the suspect's answer", example.answer))
+        if example.own is not None:
+            caption = f"the answer less that of the owner's model, {AMPLIFIED} times"
+            difference = amplified_difference(example.answer, example.own)
+            shown.append((f"{example.name}: {caption}", difference))
     return shown
 
 
@@ -235,6 +239,7 @@ def _print_verdict(verdict: Verdict) -> None:
         ("likelihood", f"{_times(verdict.log10_likelihood_ratio)} under the mark as without it"),
         ("if date doubted", f"p = {shared.p_text(verdict.log10_p_if_date_doubted)}"),
         ("tests counted", str(verdict.tests_counted)),
+        ("marks drawn", f"{verdict.claim.draws}; p counts them too"),
         ("pictures", str(verdict.pictures)),
         *_found(verdict.measured.geometry),
         ("chips", f"{tests.chips_matched} of {tests.coordinates}"),

@@ -247,6 +247,8 @@ def _trace(options: argparse.Namespace) -> int:
             tests_counted=len(names) * SEARCHES,
         )
         verdict.save(options.verdict, key)
+    if measured is not None:
+        shared.remove_checkpoint(options)
     if options.json:
         print(json.dumps({**found.summary(), "reported_stolen": stolen}))
         return 0 if found.found else 1

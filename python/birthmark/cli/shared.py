@@ -122,6 +122,12 @@ def add_suspect(added: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds that the suspect may take for a picture (default 300; 0: any)",
     )
+    added.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="save what was measured here, and go on from it after an interruption;"
+        " removed when all is done",
+    )
     add_threads(added)
 
 
@@ -157,7 +163,14 @@ def suspect_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "inputs": [options.inputs] if options.inputs else None,
         "model": model,
         "trial": Trial.load(options.trial) if options.trial else None,
+        "checkpoint": options.checkpoint,
     }
+
+
+def remove_checkpoint(options: argparse.Namespace) -> None:
+    """Remove the checkpoint of :func:`add_suspect`, when what it was for is written."""
+    if options.checkpoint:
+        os.unlink(options.checkpoint)
 
 
 def add_engine(added: argparse.ArgumentParser) -> None:

@@ -28,7 +28,7 @@ from birthmark.keys import MarkKey
 from birthmark.mark import claimed_chips, coordinates, rotation
 from birthmark.pictures import Picture
 from birthmark.protocol import HYPOTHESES, PROTOCOL
-from birthmark.report.chance import unused_keys
+from birthmark.report.chance import innocent_suspects, unused_keys
 from birthmark.report.examples import pictures_of_the_case
 from birthmark.report.first_page import first_page
 from birthmark.report.wording import (
@@ -41,6 +41,7 @@ from birthmark.report.wording import (
     queries,
     table,
     time_element,
+    uncounted_log10_p,
 )
 from birthmark.tails import log10_p_of_cosine
 from birthmark.verdict import Verdict, payload_hex
@@ -122,7 +123,11 @@ def render(
         ("parameters", "Every parameter", _parameters(verdict, notes)),
         ("left", "Left out", _left_out(verdict)),
         ("protocol", "How it was done", _protocol()),
-        ("uniform", "Is chance what it is said to be?", unused_keys(verdict)),
+        (
+            "uniform",
+            "Is chance what it is said to be?",
+            unused_keys(verdict) + innocent_suspects(verdict),
+        ),
         ("repeat", "How to repeat it", _repeat(verdict, bundle)),
     ]
     sections = [section for section in sections if section[2]]
@@ -198,10 +203,10 @@ def _hypotheses(verdict: Verdict) -> str:
 
 
 def _tests(verdict: Verdict) -> str:
-    tests = verdict.tests
+    tests, tint = verdict.tests, verdict.tint_tests
     rows = [
         (
-            "Cosine with the secret direction (decides)",
+            f"{'C' if tint is None else 'Echo: c'}osine with the secret direction (decides)",
             f"{tests.cosine:.3f} in {tests.coordinates} dimensions",
             power(tests.log10_p_cosine),
         ),
@@ -216,16 +221,20 @@ def _tests(verdict: Verdict) -> str:
             power(math.log10((tests.decoys_as_good + 1) / (tests.decoys + 1))),
         ),
     ]
-    tint = verdict.tint_tests
     if tint is not None:
-        rows.append(
+        rows += [
             (
                 "Tint: cosine with its own secret direction (decides together with the first)",
                 f"{tint.cosine:.3f} in {tint.coordinates} dimensions; {tint.chips_matched} chips"
                 f" match, {tint.decoys_as_good} of {tint.decoys} decoys do as well",
                 power(tint.log10_p_cosine),
-            )
-        )
+            ),
+            (
+                "Echo and tint together",
+                "the two are independent; Fisher's method",
+                power(uncounted_log10_p(verdict)),
+            ),
+        ]
     agree = (
         "The three agree."
         if tests.agree and (tint is None or tint.agree)
@@ -243,14 +252,14 @@ def _tests(verdict: Verdict) -> str:
 def _curve(verdict: Verdict) -> str:
     if len(verdict.curve) < 2:
         return ""
-    svg = ""
+    svg, counted = "", verdict.tests_counted * verdict.claim.draws
     if can_plot():
         from birthmark.report import plots
 
         svg = plots.p_against_pictures(
             verdict.curve,
-            math.log10(verdict.false_positive_rate / verdict.tests_counted),
-            verdict.claim.log10_unmarked_above - math.log10(verdict.tests_counted),
+            math.log10(verdict.false_positive_rate / counted),
+            verdict.claim.log10_unmarked_above - math.log10(counted),
         )
     first, last = verdict.curve[0], verdict.curve[-1]
     return figure(
@@ -330,7 +339,7 @@ def _degrees(degrees: Sequence[_Degree]) -> str:
     return "<p>A network learns first what is alike in all tones.</p>" + table(
         rows,
         "The cosine test within the coordinates of each degree; informative, the whole decides",
-        ("Degree in the tone", "Coordinates", "Share of the estimate", "Cosine", "p"),
+        ("Degree in the tone", "Coordi\u00adnates", "Share of the esti\u00admate", "Cosine", "p"),
     )
 
 
@@ -374,8 +383,9 @@ def _counted(verdict: Verdict) -> str:
     rows = [
         ("Scales and angles tried", str(geometry.tried)),
         ("Other tests of this suspect, as stated", str(verdict.tests_counted // geometry.tried)),
-        ("Hypotheses counted: the product", str(verdict.tests_counted)),
-        ("p before", power(verdict.tests.log10_p_cosine)),
+        ("Marks among which the owner drew", str(verdict.claim.draws)),
+        ("Hypotheses counted: the product", str(verdict.tests_counted * verdict.claim.draws)),
+        ("p before", power(uncounted_log10_p(verdict))),
         ("p after (Bonferroni)", power(verdict.log10_p)),
         ("Scale that was undone", f"{geometry.scale:.4g}"),
         ("Rotation that was undone", f"{geometry.degrees:.4g} degrees counter-clockwise"),
@@ -419,7 +429,7 @@ def _parameters(verdict: Verdict, notes: Sequence[tuple[str, str]]) -> str:
         ("UNMARKED above p of", f"{10.0**claim.log10_unmarked_above:g}"),
         (
             "β: the mark's strength here, in that of a published one",
-            f"{beta:.2f} (too low: weights and, if informed, local means take from it)",
+            f"{beta:.2f} (less than it is: weights and, if informed, local means take from it)",
         ),
         ("Coordinates", str(tests.coordinates)),
         ("Payload", f"{claim.payload_length_bits} bits: {payload_hex(claim.payload)}"),

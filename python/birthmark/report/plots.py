@@ -118,17 +118,17 @@ def decoys(cosines: FloatArray, claimed: float, n: int) -> str:
     return _svg(draw, "decoys")
 
 
-def quantiles(log10_p: FloatArray, claimed: float) -> str:
-    """Unused keys' p-values (log10, sorted) against what chance foretells, and the claimed key's.
+def quantiles(
+    foretold: FloatArray, found: FloatArray, count: int, whose: str, claimed: float | None = None
+) -> str:
+    """p-values (log10, sorted) against what chance foretells at their ranks among ``count``.
 
     The band holds each with 95 %: the k-th smallest of N uniform values is Beta(k, N + 1 - k),
     whose quantiles are those of a gamma distribution by Wilson and Hilferty (1931), narrowed at the
-    far end.
+    far end. ``claimed`` is the claimed key's p-value, to be shown beside them.
     """
-    count = len(log10_p)
-    ranks = np.unique(np.geomspace(1, count, 150).round().astype(int))
-    foretold = np.log10(ranks / (count + 1))
-    spread = 1.96 * np.sqrt(1 - ranks / (count + 1)) / (3 * np.sqrt(ranks))
+    ranks = np.rint(10.0**foretold * (count + 1))
+    spread = 1.96 * np.sqrt(np.maximum(0, 1 - ranks / (count + 1))) / (3 * np.sqrt(ranks))
     middle = 1 - 1 / (9 * ranks)
     low, high = (
         np.minimum(0, foretold + 3 * np.log10(np.maximum(middle + side * spread, 1e-3)))
@@ -139,27 +139,28 @@ def quantiles(log10_p: FloatArray, claimed: float) -> str:
         ends = [foretold[0], 0]
         axes.fill_between(foretold, low, high, color=_LINE, linewidth=0)
         axes.plot(ends, ends, color=_INK, linewidth=1, linestyle="--")
-        axes.plot(foretold, log10_p[ranks - 1], "o", color=_SOFT, markersize=3)
+        axes.plot(foretold, found, "o", color=_SOFT, markersize=3)
         floor = 1.4 * foretold[0]
-        axes.axhline(max(claimed, floor), color=_MARK, linewidth=2.2)
-        axes.annotate(
-            "the claimed key" + (" (far below)" if claimed < floor else ""),
-            (0.98, max(claimed, floor)),
-            (0, 4),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right",
-            color=_MARK,
-            fontweight="bold",
-        )
+        if claimed is not None:
+            axes.axhline(max(claimed, floor), color=_MARK, linewidth=2.2)
+            axes.annotate(
+                "the claimed key" + (" (far below)" if claimed < floor else ""),
+                (0.98, max(claimed, floor)),
+                (0, 4),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                ha="right",
+                color=_MARK,
+                fontweight="bold",
+            )
         axes.set_ylim(1.05 * floor, 0.2)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(7, integer=True))
             axis.set_major_formatter(FuncFormatter(_power_of_ten))
         axes.set_xlabel("p that chance foretells")
-        axes.set_ylabel("p of an unused key")
+        axes.set_ylabel(f"p of {whose}")
 
-    return _svg(draw, "quantiles")
+    return _svg(draw, "quantiles" if claimed is not None else "suspects")
 
 
 def chips(agreement: FloatArray) -> str:

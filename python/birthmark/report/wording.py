@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 
+from birthmark.exact_tests import corrected_log10_p
 from birthmark.verdict import Verdict
 
 
@@ -46,6 +47,11 @@ def power(log10_p: float) -> str:
     return f"{max(1.0, 10 ** (log10_p - exponent)):.1f}\u00a0×\u00a0{raised(exponent)}"
 
 
+def spaced(number: int) -> str:
+    """A whole number with its thousands set apart."""
+    return f"{number:,}".replace(",", "\u00a0")
+
+
 def large(log10: float) -> str:
     """A large number for people, rounded down to one digit: in words, or as a power of ten."""
     digits = math.floor(log10 + 1e-9)
@@ -53,7 +59,7 @@ def large(log10: float) -> str:
         return raised(digits)
     first = math.floor(10 ** (log10 - digits) + 1e-9)
     if digits < 6:
-        return f"{first * 10**digits:,}".replace(",", "\u00a0")
+        return spaced(first * 10**digits)
     names = {
         0: "million",
         1: "thousand million",
@@ -62,6 +68,12 @@ def large(log10: float) -> str:
     }
     names[4] = "million million million"
     return f"{first * 10 ** (digits % 3)}\u00a0{names[digits // 3 - 2]}"
+
+
+def uncounted_log10_p(verdict: Verdict) -> float:
+    """log10 p of the verdict before it is multiplied by anything; of echo and tint together."""
+    parts = [verdict.tests] if verdict.tint_tests is None else [verdict.tests, verdict.tint_tests]
+    return corrected_log10_p([part.log10_p_cosine for part in parts], 1)
 
 
 def dated(verdict: Verdict) -> str:
