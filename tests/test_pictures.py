@@ -175,6 +175,11 @@ def test_decompression_bomb_is_refused_by_its_header(data: bytes) -> None:
         decode_picture(data, "bomb")
 
 
+def test_an_offset_beyond_any_memory_is_a_truncated_file() -> None:
+    with pytest.raises(InvalidPicture, match="truncated file"):
+        decode_picture(b"II+\0" + struct.pack("<HHQ", 8, 0, 2**64 - 1), "far")
+
+
 def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not a picture")

@@ -31,7 +31,7 @@ def picture_size(data: bytes) -> _Size:
         if data.startswith(magic):
             try:
                 return measure(data)
-            except struct.error:
+            except (struct.error, OverflowError):  # an offset of 64 bits may be beyond any memory
                 raise ValueError("truncated file") from None
     raise ValueError("not a PNG, JPEG, WebP, BMP or TIFF file")
 
