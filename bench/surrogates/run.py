@@ -13,12 +13,10 @@ squares of 256 pixels.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import sys
 import time
-import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +25,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
+from damages import DAMAGES, in_eight_ways
 from domains import DOMAINS
 from weather import haze, rain
 
@@ -44,11 +43,9 @@ from birthmark.pictures import (
     psnr_db,
     read_picture,
     through_jpeg,
-    turned_and_rescaled,
 )
 from birthmark.progress import Progress
 from birthmark.training.alterations import perturb, prune, quantise
-from birthmark.training.data import turn
 from birthmark.training.surrogates import steal
 from birthmark.verdict import Verdict, verify
 
@@ -56,7 +53,6 @@ HERE = Path(__file__).parent
 SIDE_PX = 256
 FEW = 20
 NOISE_LEVELS = 25
-DEGREES = 2.0
 WORST_DB = -1.0  # a surrogate that is worse than the model by more is no product
 # Some 10 thousand and 2 million parameters.
 SMALLEST = {"resnet": {"width": 11, "depth": 4}, "unet": {"width": 7}}
@@ -154,67 +150,6 @@ def rows_of(task: Task) -> list[Row]:
             )
         ),
     ]
-
-
-def _noisy(picture: Picture) -> Picture:
-    noise = np.random.default_rng(picture.shape[0]).standard_normal(picture.shape)
-    return np.clip(np.rint(picture + 3 * noise), 0, 255).astype(np.uint8)
-
-
-def _resaved(picture: Picture, factor: float) -> Picture:
-    small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    size = picture.shape[1::-1]
-    return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-
-
-def _turned(picture: Picture) -> Picture:
-    """By a few degrees, with what is outside mirrored in."""
-    return turned_and_rescaled(picture, picture.shape[:2], 1.0, DEGREES, cv2.INTER_CUBIC)
-
-
-def _marked_again(picture: Picture) -> Picture:
-    """With the mark of another scheme (invisible-watermark's dwtDct) on top."""
-    # The package always imports torch, which only another method of it uses.
-    if importlib.util.find_spec("torch") is None:
-        sys.modules.setdefault("torch", types.ModuleType("torch"))
-    import imwatermark
-
-    encoder = imwatermark.WatermarkEncoder()
-    encoder.set_watermark("bytes", b"test")
-    bgr = encoder.encode(np.ascontiguousarray(picture[..., ::-1]), "dwtDct")
-    return np.ascontiguousarray(bgr[..., ::-1], np.uint8)
-
-
-def in_eight_ways(suspect: Callable[[Picture], Picture], picture: Picture) -> Picture:
-    """The mean of a suspect's answers to the eight turned and mirrored inputs, turned back."""
-    total = np.zeros(1)
-    for symmetry in range(8):
-        answer = suspect(np.ascontiguousarray(turn(picture, symmetry)))
-        upright = np.rot90(answer[:, ::-1] if symmetry >= 4 else answer, -(symmetry % 4))
-        total = total + upright
-    return np.rint(total / 8).astype(np.uint8)
-
-
-DAMAGES: dict[str, Callable[[Picture], Picture]] = {
-    "none": lambda p: p,
-    "JPEG 90": lambda p: through_jpeg(p, 90),
-    "JPEG 75": lambda p: through_jpeg(p, 75),
-    "JPEG 50": lambda p: through_jpeg(p, 50),
-    "cropped to the middle half": lambda p: np.ascontiguousarray(
-        p[p.shape[0] // 4 : -(p.shape[0] // 4), p.shape[1] // 4 : -(p.shape[1] // 4)]
-    ),
-    "mirrored": lambda p: np.ascontiguousarray(p[:, ::-1]),
-    "quarter turn": lambda p: np.ascontiguousarray(np.rot90(p)),
-    "blurred, sigma .7": lambda p: np.asarray(cv2.GaussianBlur(p, (0, 0), 0.7), np.uint8),
-    "noise of 3 levels": _noisy,
-    "to 75 % and back": lambda p: _resaved(p, 0.75),
-    "median of 3 x 3": lambda p: np.asarray(cv2.medianBlur(p, 3), np.uint8),
-    "mean of 3 x 3": lambda p: np.asarray(cv2.blur(p, (3, 3)), np.uint8),
-    "turned by 2 degrees": _turned,
-}
-# Left out of a row where the package is not installed: `make bench` does that.
-if importlib.util.find_spec("imwatermark"):
-    DAMAGES["marked again by dwtDct"] = _marked_again
 
 
 def squares(pictures: list[Picture]) -> list[Picture]:
@@ -370,7 +305,7 @@ class Bench:
         }
         averaged = [in_eight_ways(suspect, x) for x in self.held_out]
         found["averaged over eight turned inputs"] = self._judge(squares(averaged)).log10_p
-        turned = [_turned(a) for a in answers]
+        turned = [DAMAGES["turned by 2 degrees"](a) for a in answers]
         geometry = find_geometry(turned, self.claim, self.key)
         brought_back = verify(turned, self.claim, self.key, geometry=geometry)
         found["turned by 2 degrees, and brought back"] = brought_back.log10_p

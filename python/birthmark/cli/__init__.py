@@ -13,11 +13,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from birthmark.cli import completion, doctor, evidence, keys, marking, shared
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, InvalidPicture
 from birthmark.progress import Progress
 
 if TYPE_CHECKING:

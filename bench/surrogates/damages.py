@@ -1,0 +1,77 @@
+"""What may happen to a suspect's pictures before the owner sees them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from birthmark.pictures import Picture, through_jpeg, turned_and_rescaled
+from birthmark.training.data import turn
+
+DEGREES = 2.0
+
+
+def _noisy(picture: Picture) -> Picture:
+    noise = np.random.default_rng(picture.shape[0]).standard_normal(picture.shape)
+    return np.clip(np.rint(picture + 3 * noise), 0, 255).astype(np.uint8)
+
+
+def _resaved(picture: Picture, factor: float) -> Picture:
+    small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    size = picture.shape[1::-1]
+    return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def _turned(picture: Picture) -> Picture:
+    """By a few degrees, with what is outside mirrored in."""
+    return turned_and_rescaled(picture, picture.shape[:2], 1.0, DEGREES, cv2.INTER_CUBIC)
+
+
+def _marked_again(picture: Picture) -> Picture:
+    """With the mark of another scheme (invisible-watermark's dwtDct) on top."""
+    # The package always imports torch, which only another method of it uses.
+    if importlib.util.find_spec("torch") is None:
+        sys.modules.setdefault("torch", types.ModuleType("torch"))
+    import imwatermark
+
+    encoder = imwatermark.WatermarkEncoder()
+    encoder.set_watermark("bytes", b"test")
+    bgr = encoder.encode(np.ascontiguousarray(picture[..., ::-1]), "dwtDct")
+    return np.ascontiguousarray(bgr[..., ::-1], np.uint8)
+
+
+def in_eight_ways(suspect: Callable[[Picture], Picture], picture: Picture) -> Picture:
+    """The mean of a suspect's answers to the eight turned and mirrored inputs, turned back."""
+    total = np.zeros(1)
+    for symmetry in range(8):
+        answer = suspect(np.ascontiguousarray(turn(picture, symmetry)))
+        upright = np.rot90(answer[:, ::-1] if symmetry >= 4 else answer, -(symmetry % 4))
+        total = total + upright
+    return np.rint(total / 8).astype(np.uint8)
+
+
+DAMAGES: dict[str, Callable[[Picture], Picture]] = {
+    "none": lambda p: p,
+    "JPEG 90": lambda p: through_jpeg(p, 90),
+    "JPEG 75": lambda p: through_jpeg(p, 75),
+    "JPEG 50": lambda p: through_jpeg(p, 50),
+    "cropped to the middle half": lambda p: np.ascontiguousarray(
+        p[p.shape[0] // 4 : -(p.shape[0] // 4), p.shape[1] // 4 : -(p.shape[1] // 4)]
+    ),
+    "mirrored": lambda p: np.ascontiguousarray(p[:, ::-1]),
+    "quarter turn": lambda p: np.ascontiguousarray(np.rot90(p)),
+    "blurred, sigma .7": lambda p: np.asarray(cv2.GaussianBlur(p, (0, 0), 0.7), np.uint8),
+    "noise of 3 levels": _noisy,
+    "to 75 % and back": lambda p: _resaved(p, 0.75),
+    "median of 3 x 3": lambda p: np.asarray(cv2.medianBlur(p, 3), np.uint8),
+    "mean of 3 x 3": lambda p: np.asarray(cv2.blur(p, (3, 3)), np.uint8),
+    "turned by 2 degrees": _turned,
+}
+# Left out of a row where the package is not installed: `make bench` does that.
+if importlib.util.find_spec("imwatermark"):
+    DAMAGES["marked again by dwtDct"] = _marked_again
