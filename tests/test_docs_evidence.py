@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +84,7 @@ class Owner:
         ) as child:
             assert child.stdout is not None
             assert child.stdout.readline().startswith("http://127.0.0.1:")
-            child.send_signal(signal.SIGINT)
+            child.terminate()  # an interrupt is ignored by what was started in the background
             child.communicate(timeout=60)
 
 
