@@ -27,13 +27,14 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).parent / "surrogates"))
 import run as thieves
 
-from birthmark.calibration import Calibration, Sums
+from birthmark.calibration import Calibration
 from birthmark.extract import Pool, log10_p_of_sums
 from birthmark.files import write_atomically
 from birthmark.keys import MarkKey
 from birthmark.mark import coordinates
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, psnr_db, ssim, through_jpeg, write_png
+from birthmark.sums import Sums, total_of
 from birthmark.verdict import verify
 
 matplotlib.use("Agg")
@@ -152,9 +153,9 @@ def drawn(pictures: list[Picture], count: int) -> list[Sums]:
     pool = Pool()
     for i, picture in enumerate(pictures):
         pool.add(f"{i}", picture)
-    sums = np.stack([picture.sums for picture in pool.pictures])
     rng = np.random.default_rng(count)
-    return [sums[rng.permutation(len(sums))[:count]].sum(axis=0) for _ in range(DRAWN)]
+    order = [rng.permutation(len(pool.pictures))[:count] for _ in range(DRAWN)]
+    return [total_of([pool.pictures[i].sums for i in chosen]) for chosen in order]
 
 
 def draw_marked(bench: thieves.Bench, target: Path) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ from birthmark.calibration import Calibration, FloatArray
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
 from birthmark.exact_tests import corrected_log10_p
-from birthmark.extract import Pool, Regression, extractor_sha256
+from birthmark.extract import Pool, Regression, extractor_sha256, read_echo
 from birthmark.keys import MarkKey, OwnerKey
 from birthmark.mark import coordinates, provision
 from birthmark.model_calibration import calibrate_model
@@ -75,7 +75,7 @@ def main() -> None:
         kind: pool_of(make, len(small))
         for kind, make in blind_kinds(photos["train"], photos["eval"], small, plain, marked).items()
     }
-    found = [(kind, [calibration.read(pool.total())]) for kind, pool in pools.items()]
+    found = [(kind, [read_echo(pool.total(), calibration)]) for kind, pool in pools.items()]
     blind = print_table("blind", found, claim, options.keys)
 
     kinds = informed_kinds(photos["eval"], small, plain, marked)

@@ -22,7 +22,7 @@ from birthmark.calibration import Calibration
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
 from birthmark.exact_tests import run_tests
-from birthmark.extract import Pool
+from birthmark.extract import Pool, read_echo
 from birthmark.keys import MarkKey, OwnerKey
 from birthmark.mark import provision
 from birthmark.model_calibration import claim_model
@@ -56,7 +56,7 @@ def other_keys(pictures: list[Picture], claim: Claim, count: int) -> tuple[float
     pool = Pool()
     for i, picture in enumerate(pictures):
         pool.add(str(i), picture)
-    estimate = Calibration.from_bytes(claim.calibration).read(pool.total())
+    estimate = read_echo(pool.total(), Calibration.from_bytes(claim.calibration))
     tests = (run_tests(estimate, MarkKey.random(str(i).encode()), claim) for i in range(count))
     p = [10**t.log10_p_cosine for t in tests]
     return min(p), float(stats.kstest(p, "uniform").pvalue)

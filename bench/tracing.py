@@ -29,13 +29,14 @@ from scipy import stats
 from birthmark.calibration import COORDINATES, Calibration
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
-from birthmark.extract import Pool, Regression
+from birthmark.extract import Pool, Regression, read_echo
 from birthmark.keys import OwnerKey
 from birthmark.mark import coordinates, provision
 from birthmark.measure import measure
 from birthmark.model_calibration import calibrate_model
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, read_picture, through_jpeg
+from birthmark.sums import total_of
 from birthmark.tails import log10_p_of_cosine
 from birthmark.trace import Customers, Trace
 from birthmark.training.surrogates import steal
@@ -206,8 +207,7 @@ def innocents(customers: Customers, claim: Claim, photos: Path, count: int) -> N
     for seed in range(count):
         rng = np.random.default_rng([seed, 11])
         taken = rng.choice(len(pools), int(rng.integers(1, 12)), replace=False)
-        total = np.sum([pools[i].total() for i in taken], axis=0)
-        echo = calibration.read(total)
+        echo = read_echo(total_of([pools[i].total() for i in taken]), calibration)
         wrong["blind"] += customers.trace(echo, RATE).found
         together = Regression()
         for i in taken:
@@ -245,7 +245,7 @@ def caught(key: OwnerKey, claim: Claim, thieves: list[Path], photos: Path, count
     for path in thieves:
         suspect = ImageModel(path, threads=1)
         beside = measure(None, claim, mark_key, suspect=suspect, inputs=inputs, model=model)
-        blind = calibration.read(beside.pool.total())
+        blind = read_echo(beside.pool.total(), calibration)
         say(f"{path.stem}, blind", customers.trace(blind, RATE), ["customer 0"])
         tint = beside.tint_estimate(calibration)
         found = customers.trace(beside.estimate(calibration), RATE, tint=tint)

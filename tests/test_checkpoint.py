@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from birthmark import _core, cli, extract
+from birthmark import cli, extract
 from birthmark.calibration import Calibration
 from birthmark.checkpoint import open_checkpoint
 from birthmark.claim import Claim
@@ -29,11 +29,12 @@ from birthmark.geometry import Geometry
 from birthmark.keys import OwnerKey
 from birthmark.mark import provision
 from birthmark.models import ImageModel
-from birthmark.pictures import encode_png
+from birthmark.pictures import Picture, encode_png
+from birthmark.sums import Sums
 from birthmark.suspects import SuspectPictures
 from birthmark.trial import Trial
 from birthmark.verdict import Verdict, verify
-from conftest import ROOT, Picture, Published
+from conftest import ROOT, Published
 
 Owned = tuple[OwnerKey, Claim, Calibration]
 MODEL = ROOT / "models" / "espcn_x2.onnx"
@@ -75,19 +76,14 @@ def folder(tmp_path: Path, published: Published) -> Path:
 def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """One entry for each picture that statistics were taken of."""
     calls: list[int] = []
-    plain = _core.statistics
+    plain = extract.sums_of
     extract.extractor_sha256()  # takes some of its own, once
 
-    class Counting:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(_core, name)
+    def counting(picture: Picture) -> Sums:
+        calls.append(picture.shape[0])
+        return plain(picture)
 
-        @staticmethod
-        def statistics(picture: Picture) -> Any:
-            calls.append(picture.shape[0])
-            return plain(picture)
-
-    monkeypatch.setattr(extract, "_core", Counting())
+    monkeypatch.setattr(extract, "sums_of", counting)
     yield calls
 
 

@@ -22,6 +22,7 @@ from birthmark.mark import Mark, provision
 from birthmark.measure import measure
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture
+from birthmark.sums import sums_of
 from birthmark.tails import log10_p_of_subspace
 from birthmark.trace import Customers, _Part, read_customers
 from birthmark.verdict import verify
@@ -214,7 +215,7 @@ def test_inputs_that_carry_a_customer_s_mark_void_the_search(
     once = {name: Embedder(provision(owner, claim, name)).embed(output) for name in NAMES[:12]}
     evidence = {
         name: log10_p_of_sums(
-            _core.statistics(picture),
+            sums_of(picture),
             calibration,
             customers.directions[customers.names.index(name)].astype(np.float64),
         )
@@ -251,7 +252,6 @@ def test_bad_customers(session_claim: Owned, mark_key: MarkKey, tmp_path: Path) 
 
 
 def test_an_empty_mark_file_cannot_be_read(calibration: Calibration) -> None:
-    from birthmark import _core
 
     empty = np.zeros((_core.GAIN_ROWS, _core.TONES), np.int16)
     with pytest.raises(InvalidMarkFile, match="empty"):

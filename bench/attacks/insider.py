@@ -8,7 +8,7 @@ from scene import Gains, Published, Scene, enlarged, halved, without
 from birthmark import _core
 from birthmark.calibration import Calibration, calibrate
 from birthmark.embed import Embedder
-from birthmark.extract import Pool, Regression
+from birthmark.extract import Pool, Regression, read_echo
 from birthmark.files import write_atomically
 from birthmark.mark import provision
 from birthmark.pictures import Picture
@@ -26,7 +26,7 @@ def read(pictures: list[Picture], calibration: Calibration) -> np.ndarray:
     pool = Pool()
     for i, picture in enumerate(pictures):
         pool.add(str(i), picture)
-    return calibration.read(pool.total())
+    return read_echo(pool.total(), calibration)
 
 
 def believed(pictures: list[Picture], calibration: Calibration) -> np.ndarray:

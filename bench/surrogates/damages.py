@@ -10,21 +10,11 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from birthmark.pictures import Picture, through_jpeg, turned_and_rescaled
+from birthmark.damages import Damage, blurred, compressed, median, noisy, rescaled
+from birthmark.pictures import Picture, turned_and_rescaled
 from birthmark.training.data import turn
 
 DEGREES = 2.0
-
-
-def _noisy(picture: Picture) -> Picture:
-    noise = np.random.default_rng(picture.shape[0]).standard_normal(picture.shape)
-    return np.clip(np.rint(picture + 3 * noise), 0, 255).astype(np.uint8)
-
-
-def _resaved(picture: Picture, factor: float) -> Picture:
-    small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    size = picture.shape[1::-1]
-    return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def _turned(picture: Picture) -> Picture:
@@ -55,20 +45,20 @@ def in_eight_ways(suspect: Callable[[Picture], Picture], picture: Picture) -> Pi
     return np.rint(total / 8).astype(np.uint8)
 
 
-DAMAGES: dict[str, Callable[[Picture], Picture]] = {
+DAMAGES: dict[str, Damage] = {
     "none": lambda p: p,
-    "JPEG 90": lambda p: through_jpeg(p, 90),
-    "JPEG 75": lambda p: through_jpeg(p, 75),
-    "JPEG 50": lambda p: through_jpeg(p, 50),
+    "JPEG 90": compressed(90),
+    "JPEG 75": compressed(75),
+    "JPEG 50": compressed(50),
     "cropped to the middle half": lambda p: np.ascontiguousarray(
         p[p.shape[0] // 4 : -(p.shape[0] // 4), p.shape[1] // 4 : -(p.shape[1] // 4)]
     ),
     "mirrored": lambda p: np.ascontiguousarray(p[:, ::-1]),
     "quarter turn": lambda p: np.ascontiguousarray(np.rot90(p)),
-    "blurred, sigma .7": lambda p: np.asarray(cv2.GaussianBlur(p, (0, 0), 0.7), np.uint8),
-    "noise of 3 levels": _noisy,
-    "to 75 % and back": lambda p: _resaved(p, 0.75),
-    "median of 3 x 3": lambda p: np.asarray(cv2.medianBlur(p, 3), np.uint8),
+    "blurred, sigma .7": blurred(0.7),
+    "noise of 3 levels": noisy(3),
+    "to 75 % and back": rescaled(0.75),
+    "median of 3 x 3": median,
     "mean of 3 x 3": lambda p: np.asarray(cv2.blur(p, (3, 3)), np.uint8),
     "turned by 2 degrees": _turned,
 }

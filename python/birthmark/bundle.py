@@ -1,11 +1,12 @@
 """The verdict bundle: a zip that a third party can check years later, offline.
 
 Members, in this order: ``verdict.json`` (every number and its meaning), ``claim.json`` (as
-:meth:`birthmark.Claim.save` writes it), ``statistics.npy`` (int64 [pictures, tones, orbits + 1]),
+:meth:`birthmark.Claim.save` writes it), ``statistics.npy`` (int64 [pictures, sizes, tones,
+orbits + 1]),
 ``estimate.npy`` (float64 [n]), ``inputs.npy`` (as statistics, of the inputs; where a suspect was
 asked), in informed verdicts ``regression.npy`` (float64 [tones, orbits, orbits + 1]: gram, then
 projection), ``tint.npy`` (float64 [m]), ``tint_regression.npy`` (float64 [64, 64 + 3]) and
-``own.npy`` (int64 [1, tones, orbits + 1]: the owner's unmarked outputs),
+``own.npy`` (int64 [1, sizes, tones, orbits + 1]: the owner's unmarked outputs),
 ``trial.json`` (where a trial was declared), ``manifest.json`` (the SHA-256 of each) and
 ``manifest.sig`` (the owner's Ed25519 signature of the manifest). There is one way only to write a
 bundle, so that a change of any byte of it is found.
@@ -51,6 +52,7 @@ from birthmark.geometry import Geometry
 from birthmark.keys import ClaimKey, OwnerKey
 from birthmark.measure import Measured
 from birthmark.protocol import HYPOTHESES, NOT_SAID, PROTOCOL
+from birthmark.sums import SHAPE
 from birthmark.tails import (
     log10_likelihood_ratio,
     log10_p_of_chips,
@@ -336,7 +338,7 @@ def _measured(
     """What the verdict was read from, and the stored estimates."""
     tones, orbits = _core.TONES, _core.ORBITS
     estimate = from_npy(members, "estimate.npy", "<f8", (calibration.coordinates,))
-    sums = from_npy(members, "statistics.npy", "<i8", (stated["pictures"], tones, orbits + 1))
+    sums = from_npy(members, "statistics.npy", "<i8", (stated["pictures"], *SHAPE))
     entries = [
         PictureStatistics(
             e["name"], e["sha256"], e["height_px"], e["width_px"], of_picture, e["input_sha256"]
@@ -354,7 +356,7 @@ def _measured(
             raise InvalidVerdict(f"{name}: missing, or there where verdict.json has no need of it")
     inputs: tuple[PictureStatistics, ...] = ()
     if asked:
-        of_inputs = from_npy(members, "inputs.npy", "<i8", (len(asked), tones, orbits + 1))
+        of_inputs = from_npy(members, "inputs.npy", "<i8", (len(asked), *SHAPE))
         inputs = tuple(
             PictureStatistics(f"input {i + 1}", digest, 0, 0, of_input)
             for i, (digest, of_input) in enumerate(zip(asked, of_inputs, strict=True))
@@ -369,7 +371,7 @@ def _measured(
     rows = _core.TINT_FIELDS * tones
     tint = from_npy(members, "tint.npy", "<f8", (calibration.tint_coordinates,))
     of_tint = from_npy(members, "tint_regression.npy", "<f8", (rows, rows + 3))
-    own = from_npy(members, "own.npy", "<i8", (1, tones, orbits + 1))[0]
+    own = from_npy(members, "own.npy", "<i8", (1, *SHAPE))[0]
     regression = Regression(both[:, :, :-1], both[:, :, -1], of_tint[:, :-3], of_tint[:, -3:])
     return Measured(pool, regression, inputs, own, trial), (estimate, tint)
 

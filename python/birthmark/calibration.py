@@ -11,6 +11,7 @@ the integer statistics of ``cpp/contract/CONTRACT.md``, step 13.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from birthmark import _core
+from birthmark.damages import Damage, blurred, compressed, median, noisy, rescaled, sharpened
 from birthmark.errors import CouldNotJudge, InvalidArray, InvalidClaim
+from birthmark.pictures import Picture
+from birthmark.sums import ORBIT_SCALE, SIZES, Sums, rho_of, sums_of, texture
 
 FloatArray = npt.NDArray[np.float64]
-Sums = npt.NDArray[np.int64]
 Progress = Callable[[int, int, str], None]
 Fields = tuple[
     npt.NDArray[np.int16], npt.NDArray[np.uint8], npt.NDArray[np.int16], npt.NDArray[np.int16]
@@ -44,11 +47,21 @@ TINT_FUNCTIONS = ((1, 0), (2, 0), (3, 0), (0, 1), (1, 1), (2, 1), (0, 2), (0, 3)
 DIRECTIONS = np.array([[1, 1, 1], [2, -1, -1], [-1, -1, 2]]) / np.sqrt([[1], [2], [2]])
 
 _TONES, _ORBITS = _core.TONES, _core.ORBITS
-_MAGIC = b"BMCAL\x02"
-_HEADER = struct.Struct("<6sHHHH")
+_MAGIC = b"BMCAL\x03"
+_HEADER = struct.Struct("<6sHHHHH")
+# What pictures may have gone through. Each changes the statistics in a way of its own, which is
+# read beside the mark, so that it is not taken for one.
+DAMAGES = (
+    *(compressed(quality) for quality in (80, 50)),
+    *(blurred(sigma_px) for sigma_px in (0.6, 1.0)),
+    *(noisy(levels) for levels in (2, 5)),
+    rescaled(0.7),
+    median,
+    sharpened(0.5),
+)
+_MOST_DAMAGES = 64
 _LEVELS_PER_GAIN = 1 / (64 * 32768)
 UNITS_PER_LEVEL = np.array([64.0, 32768.0, 32768.0, 32768.0])  # of a tint's gains, by field
-_ORBIT_SCALE = 16
 _PROBE_CROPS = 64
 _CROP_PX = 192
 _FEWEST_CROPS = 24
@@ -62,10 +75,12 @@ class Calibration:
 
     Attributes:
         spread: float32 [orbits, tones, n]; gains of a mark = spread @ z.
-        offset: float32 [tones, orbits]; rho of unmarked outputs.
+        offset: float32 [sizes, tones, orbits]; rho of unmarked outputs.
         response: float32 [tones, orbits, n]; d rho / d z, measured in the published bytes.
         precision: float32 [tones, orbits, orbits]; inverse covariance of rho over unmarked
             outputs, for one crop's mean energy.
+        damage: float32 [tones, orbits, d]; d rho, what each of :data:`DAMAGES` does to unmarked
+            outputs.
         tint: float32 [fields, tones, k]; the k functions of a tint, each with the strength that
             a coordinate of 1 gives it, in grey levels (of a constant 1, and of the other fields in
             grey levels).
@@ -77,6 +92,7 @@ class Calibration:
     offset: npt.NDArray[np.float32]
     response: npt.NDArray[np.float32]
     precision: npt.NDArray[np.float32]
+    damage: npt.NDArray[np.float32]
     tint: npt.NDArray[np.float32]
     ridge: float
 
@@ -126,34 +142,59 @@ class Calibration:
 
         Generalised least squares: each tone's deviation of rho from the offset is weighted by its
         precision and by the share of the texture's energy that the pictures hold in that tone,
-        so the estimate does not depend on how bright they are.
+        so the estimate does not depend on how bright they are. How strongly the pictures were
+        damaged is estimated together with the mark, and left out.
 
         Args:
-            sums: int64 [tones, orbits + 1], summed over pictures.
+            sums: int64 [sizes, tones, orbits + 1], summed over pictures.
 
         Raises:
             CouldNotJudge: the pictures hold no texture.
         """
-        energy = sums[:, -1].astype(np.float64)
-        if energy.sum() <= 0:
+        if texture(sums) <= 0:
             raise CouldNotJudge("the pictures hold no texture to read a mark from")
-        share = energy / energy.sum()
-        response = self.response.astype(np.float64)
+        share = sums[0, :, -1] / texture(sums)
+        response = np.concatenate([self.response, self.damage], axis=2).astype(np.float64)
         weighted = np.einsum("ton,top->tpn", response, self.precision) * share[:, None, None]
         information = np.einsum("tpn,tpm->nm", weighted, response)
-        information += (
-            self.ridge * np.trace(information) / self.coordinates * np.eye(self.coordinates)
-        )
-        deviation = np.where(share[:, None] > 0, _rho(sums) - self.offset, 0.0)
-        return np.linalg.solve(information, np.einsum("tpn,tp->n", weighted, deviation))
+        own = np.trace(information[: self.coordinates, : self.coordinates])
+        information += self.ridge * own / self.coordinates * np.eye(len(information))
+        deviation = np.where(share[:, None] > 0, rho_of(sums[0]) - self.offset[0], 0.0)
+        read = np.linalg.solve(information, np.einsum("tpn,tp->n", weighted, deviation))
+        return read[: self.coordinates]
+
+    @functools.cached_property
+    def coefficients(self) -> FloatArray:
+        """What a coordinate of 1 is made of: float64 [carriers, n].
+
+        A carrier is a Chebyshev polynomial of the tone times the echo over an orbit, polynomials
+        first; its coefficient means the same in every calibration.
+        """
+        of_functions = np.linalg.pinv(chebyshev(TONE_FUNCTIONS))
+        made: FloatArray = np.einsum("otn,tk->kon", self.spread.astype(np.float64), of_functions)
+        return made.reshape(-1, self.coordinates)
+
+    def of_coefficients(self, coefficients: FloatArray) -> FloatArray:
+        """The coordinates nearest to these coefficients, float64 [n]: least squares.
+
+        Args:
+            coefficients: float64 [carriers].
+        """
+        z: FloatArray = self._inverse @ coefficients
+        return z
+
+    @functools.cached_property
+    def _inverse(self) -> FloatArray:
+        return np.asarray(np.linalg.pinv(self.coefficients), np.float64)
 
     def to_bytes(self) -> bytes:
         """Serialise; the same calibration gives the same bytes."""
-        functions = self.tint.shape[2]
-        parts = [_HEADER.pack(_MAGIC, _ORBITS, _TONES, self.coordinates, functions)]
+        damages, functions = self.damage.shape[2], self.tint.shape[2]
+        parts = [_HEADER.pack(_MAGIC, _ORBITS, _TONES, self.coordinates, damages, functions)]
         parts.append(struct.pack("<f", self.ridge))
         parts += [self.spread.astype("<f2").tobytes(), self.response.astype("<f2").tobytes()]
-        parts += [part.astype("<f4").tobytes() for part in (self.offset, self.precision, self.tint)]
+        exact = (self.offset, self.precision, self.damage, self.tint)
+        parts += [part.astype("<f4").tobytes() for part in exact]
         return b"".join(parts)
 
     @classmethod
@@ -165,10 +206,11 @@ class Calibration:
         """
         if len(data) < _HEADER.size or data[:6] != _MAGIC:
             raise InvalidClaim("the claim's calibration is not one of this version")
-        _, orbits, tones, n, functions = _HEADER.unpack_from(data)
+        _, orbits, tones, n, damages, functions = _HEADER.unpack_from(data)
         if (
             (orbits, tones) != (_ORBITS, _TONES)
             or not 2 <= n <= orbits * tones
+            or damages > _MOST_DAMAGES
             or not 1 <= functions <= _core.TINT_FIELDS * tones
         ):
             raise InvalidClaim("the claim's calibration is for another family of carriers")
@@ -176,8 +218,9 @@ class Calibration:
             ("<f4", ()),
             ("<f2", (orbits, tones, n)),
             ("<f2", (tones, orbits, n)),
-            ("<f4", (tones, orbits)),
+            ("<f4", (SIZES, tones, orbits)),
             ("<f4", (tones, orbits, orbits)),
+            ("<f4", (tones, orbits, damages)),
             ("<f4", (_core.TINT_FIELDS, tones, functions)),
         ]
         at, arrays = _HEADER.size, []
@@ -193,8 +236,8 @@ class Calibration:
             at += size
         if at != len(data):
             raise InvalidClaim("the claim's calibration has bytes too many")
-        ridge, spread, response, offset, precision, tint = arrays
-        return cls(spread, offset, response, precision, tint, float(ridge))
+        ridge, spread, response, offset, precision, damage, tint = arrays
+        return cls(spread, offset, response, precision, damage, tint, float(ridge))
 
     @property
     def sha256(self) -> str:
@@ -216,7 +259,8 @@ def calibrate(
     all tones first, then those that change slowly from black to white: each degree of the
     polynomial gets :data:`DECAY` times the energy of the one below. Within a degree the stronger
     eigendirections get a little more (energy to the power :data:`TILT`). The statistics of the
-    unmarked outputs give offset and precision. Then each of n orthogonal marks is embedded with
+    unmarked outputs give offset and precision, and those of the same outputs after each of
+    :data:`DAMAGES` what a damage does to them. Then each of n orthogonal marks is embedded with
     plus and with minus sign and half the difference of the statistics is taken: what is left is
     the response to the mark in the published bytes, rounding and clipping included, free of the
     pictures' own statistics. The tint's functions are made orthogonal over the outputs' pixels, and
@@ -238,15 +282,16 @@ def calibrate(
     report(0, coordinates, "carriers")
     spread = _spread(probed, coordinates)
     plain = _core.Embedder(None)
-    sums = np.stack([_core.statistics(plain.embed(crop)) for crop in crops])
-    offset = _rho(sums.sum(axis=0)).astype(np.float32)
-    precision = _precision(sums, offset)
+    sums = np.stack([sums_of(plain.embed(crop)) for crop in crops])
+    offset = rho_of(sums.sum(axis=0)).astype(np.float32)
+    precision = _precision(sums[:, 0], offset[0])
 
     basis, _ = np.linalg.qr(np.random.default_rng(_PROBE_SEED).standard_normal((coordinates,) * 2))
     probes = basis * np.sqrt(coordinates)
     tint = _tint(probed, tint_levels)
     unknown = np.zeros((_TONES, _ORBITS, coordinates), np.float32)
-    draft = Calibration(spread, offset, unknown, precision, tint, RIDGE)
+    damage = _damage([plain.embed(crop) for crop in probed])
+    draft = Calibration(spread, offset, unknown, precision, damage, tint, RIDGE)
     response = np.zeros((_TONES, _ORBITS, coordinates))
     for i, z in enumerate(probes):
         report(i, coordinates, "response")
@@ -255,7 +300,8 @@ def calibrate(
         response += ((plus - minus) / 2)[:, :, None] * z / coordinates
     report(coordinates, coordinates, "response")
     # What is frozen is what will be used: rounded to the precision in which it is kept.
-    exact = Calibration(spread, offset, response.astype(np.float32), precision, tint, RIDGE)
+    measured = response.astype(np.float32)
+    exact = Calibration(spread, offset, measured, precision, damage, tint, RIDGE)
     return Calibration.from_bytes(exact.to_bytes())
 
 
@@ -319,7 +365,7 @@ def echoes_by_tone(
 
 
 def _spread(crops: list[npt.NDArray[np.float32]], n: int) -> npt.NDArray[np.float32]:
-    tone_functions = _chebyshev(TONE_FUNCTIONS)
+    tone_functions = chebyshev(TONE_FUNCTIONS)
     size = TONE_FUNCTIONS * _ORBITS
     if not 2 <= n <= size:
         raise InvalidArray(f"a mark has 2 to {size} coordinates, not {n}")
@@ -375,7 +421,7 @@ def _tint(crops: list[npt.NDArray[np.float32]], levels: float) -> npt.NDArray[np
     energies = []
     for field, degree in TINT_FUNCTIONS:
         new = np.zeros((_core.TINT_FIELDS, _TONES))
-        new[field] = _chebyshev(degree + 1)[degree]
+        new[field] = chebyshev(degree + 1)[degree]
         for other in taken:
             new -= other * np.einsum("ft,tfg,gt->", other, gram, new)
         size = np.einsum("ft,tfg,gt->", new, gram, new)
@@ -389,7 +435,7 @@ def _tint(crops: list[npt.NDArray[np.float32]], levels: float) -> npt.NDArray[np
     return (levels * functions).astype(np.float32)
 
 
-def _chebyshev(count: int) -> FloatArray:
+def chebyshev(count: int) -> FloatArray:
     """The first Chebyshev polynomials of the tone, float64 [count, tones]."""
     x = (2 * np.arange(_TONES) - (_TONES - 1)) / _TONES
     polynomials: FloatArray = np.cos(np.arange(count)[:, None] * np.arccos(x))
@@ -401,16 +447,10 @@ def _shrink(largest: float, bound: float) -> float:
     return min(1.0, bound / largest) if largest > 0 else 1.0
 
 
-def _rho(sums: Sums) -> FloatArray:
-    """Normalised correlations, float64 [tones, orbits]; 0 where there is no texture."""
-    rho: FloatArray = sums[:, :-1] / np.maximum(sums[:, -1:], 1) * _ORBIT_SCALE
-    return rho
-
-
 def _precision(sums: Sums, offset: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Inverse covariance of rho in each tone over crops, drawn towards the tones' mean."""
     energy = sums[:, :, -1].astype(np.float64)
-    deviation = sums[:, :, :-1] * float(_ORBIT_SCALE) - energy[:, :, None] * offset
+    deviation = sums[:, :, :-1] * float(ORBIT_SCALE) - energy[:, :, None] * offset
     total = energy.sum(axis=0)
     covariance = np.einsum("cto,ctp->top", deviation, deviation)
     covariance *= len(sums) / np.maximum(total, 1.0)[:, None, None] ** 2
@@ -419,9 +459,21 @@ def _precision(sums: Sums, offset: npt.NDArray[np.float32]) -> npt.NDArray[np.fl
     return np.linalg.inv(0.8 * covariance + 0.2 * mean + floor).astype(np.float32)
 
 
+def _damage(published: Sequence[Picture]) -> npt.NDArray[np.float32]:
+    """What each damage does to rho, float32 [tones, orbits, damages]."""
+
+    def rho_after(damage: Damage) -> FloatArray:
+        sums = [_core.statistics(damage(picture)) for picture in published]
+        return rho_of(np.sum(sums, axis=0))
+
+    whole = rho_after(lambda picture: picture)
+    changes = [rho_after(damage) - whole for damage in DAMAGES]
+    return np.stack(changes, axis=2).astype(np.float32)
+
+
 def _marked_rho(
     crops: list[npt.NDArray[np.float32]], gains: npt.NDArray[np.int16]
 ) -> npt.NDArray[np.float32]:
     embedder = _core.Embedder(_core.write_mark(bytes(16), gains))
     sums = np.sum([_core.statistics(embedder.embed(crop)) for crop in crops], axis=0)
-    return _rho(sums).astype(np.float32)
+    return rho_of(sums).astype(np.float32)

@@ -20,7 +20,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from birthmark import _core
 from birthmark.claim import Claim
 from birthmark.errors import (
     BirthmarkError,
@@ -33,13 +32,13 @@ from birthmark.extract import PictureStatistics, extractor_sha256, pixels_sha256
 from birthmark.files import StrPath, remove_abandoned, write_atomically
 from birthmark.pictures import Picture, check_picture, decode_picture, encode_png
 from birthmark.remote import RemotePath, as_path
+from birthmark.sums import SHAPE
 
 Result = tuple[str, PictureStatistics | None, str]
 """Of one picture: its name, and its statistics or why there are none."""
 
 _LENGTH = struct.Struct("<I")
 _CHECKSUM_BYTES = 16
-_SUMS_SHAPE = (_core.TONES, _core.ORBITS + 1)
 
 
 class Checkpoint:
@@ -124,7 +123,7 @@ class Checkpoint:
                 found.append((name, None, str(facts["reason"])))
                 return
             height, width = map(int, facts["size"])
-            sums = np.frombuffer(data, "<i8").reshape(_SUMS_SHAPE).astype(np.int64)
+            sums = np.frombuffer(data, "<i8").reshape(SHAPE).astype(np.int64)
             one = PictureStatistics(name, str(facts["sha256"]), height, width, sums)
             found.append((name, one, ""))
 

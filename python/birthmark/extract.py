@@ -16,20 +16,21 @@ from birthmark.calibration import (
     Calibration,
     Fields,
     FloatArray,
-    Sums,
     echoes_by_tone,
     tint_fields,
 )
 from birthmark.errors import CouldNotJudge, InvalidArray
+from birthmark.extractor import foreseen, trained_sha256
 from birthmark.pictures import Picture, check_picture
+from birthmark.sums import Sums, sums_of, texture, total_of
 from birthmark.tails import log10_p_of_cosine
 
 _OUTLIER_LEVELS = 12.0
 _BLOCK_PX = 16
 _TINT_ROWS = _core.TINT_FIELDS * _core.TONES
 _EXTRACTOR_MODULES = (
-    *("calibration", "exact_tests", "extract", "geometry", "keys", "mark", "measure"),
-    *("payload", "pictures", "tails", "verdict"),
+    *("calibration", "exact_tests", "extract", "extractor", "geometry", "keys", "mark"),
+    *("measure", "payload", "pictures", "sums", "tails", "verdict"),
 )
 
 
@@ -43,7 +44,7 @@ class PictureStatistics:
     height_px: int
     width_px: int
     sums: Sums
-    """int64 [tones, orbits + 1]."""
+    """int64 [sizes, tones, orbits + 1]."""
     input_sha256: str = ""
     """Of the input's pixels, where a suspect was asked."""
 
@@ -73,7 +74,7 @@ class Pool:
             self.rejected.append((name, "the same pixels as an earlier picture; counted once"))
             return
         height, width, _ = picture.shape
-        sums = _core.statistics(picture)
+        sums = sums_of(picture)
         self._seen.add(digest)
         self.pictures.append(PictureStatistics(name, digest, height, width, sums, input_sha256))
 
@@ -82,36 +83,53 @@ class Pool:
         if not self.pictures:
             why = f": {self.rejected[0][1]}" if self.rejected else ""
             raise CouldNotJudge(f"no picture could be used{why}")
-        total: Sums = np.sum([p.sums for p in self.pictures], axis=0, dtype=np.int64)
-        return total
+        return total_of([picture.sums for picture in self.pictures])
 
 
 @functools.cache
 def extractor_sha256() -> str:
-    """SHA-256 of what reads marks: its modules' text, and the core's answer to a fixed picture.
+    """SHA-256 of what reads marks: its modules' text, the trained extractor, and the core's answer
+    to a fixed picture.
 
     A claim states it, so that it can be shown later whether the extractor was changed after a
     suspect was seen. Hex.
     """
     noise = np.frombuffer(hashlib.shake_128(b"birthmark extractor").digest(64 * 64 * 3), np.uint8)
     whole = hashlib.sha256(f"contract {_core.CONTRACT_VERSION}\n".encode())
-    whole.update(_core.statistics(noise.reshape(64, 64, 3)).astype("<i8").tobytes())
+    whole.update(sums_of(noise.reshape(64, 64, 3)).astype("<i8").tobytes())
+    whole.update(f"trained {trained_sha256()}\n".encode())
     for name in _EXTRACTOR_MODULES:
         text = (resources.files("birthmark") / f"{name}.py").read_bytes()
         whole.update(f"{name} {len(text)}\n".encode() + text)
     return whole.hexdigest()
 
 
+def read_echo(sums: Sums, calibration: Calibration) -> FloatArray:
+    """Coordinates of the echo as pictures alone show it, up to scale: float64 [n].
+
+    Generalised least squares with the calibration's response, less what the trained extractor
+    foresees for unmarked pictures of this kind.
+
+    Args:
+        sums: int64 [sizes, tones, orbits + 1], summed over pictures.
+        calibration: the claim's.
+
+    Raises:
+        CouldNotJudge: the pictures hold no texture.
+    """
+    return calibration.read(sums) - foreseen(sums, calibration)
+
+
 def log10_p_of_sums(sums: Sums, calibration: Calibration, direction: FloatArray) -> float:
     """log10 p of the cosine test on statistics alone; 0 where they hold no texture or no mark.
 
     Args:
-        sums: int64 [tones, orbits + 1].
+        sums: int64 [sizes, tones, orbits + 1].
         direction: of the mark looked for, float64 [n], of length 1.
     """
-    if sums[:, -1].sum() <= 0:
+    if texture(sums) <= 0:
         return 0.0
-    estimate = calibration.read(sums)
+    estimate = read_echo(sums, calibration)
     norm = float(np.linalg.norm(estimate))
     return log10_p_of_cosine(float(estimate @ direction) / norm, len(direction)) if norm else 0.0
 

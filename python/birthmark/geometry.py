@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from birthmark import _core
-from birthmark.calibration import Calibration, FloatArray, Sums
+from birthmark.calibration import Calibration, FloatArray
 from birthmark.claim import Claim
 from birthmark.errors import CouldNotJudge
 from birthmark.extract import log10_p_of_sums
 from birthmark.keys import OwnerKey
 from birthmark.mark import coordinates
 from birthmark.pictures import Picture, check_picture, turned_and_rescaled
+from birthmark.sums import sums_of, total_of
 
 SMALLEST_SCALE, LARGEST_SCALE = 0.5, 2.0
 MOST_DEGREES = 12.0
@@ -158,8 +158,7 @@ def _read(
         undone = [Geometry(scale, degrees).undone(_middle(p, scale)) for p in pictures]
     except CouldNotJudge:
         return 0.0
-    sums: Sums = np.sum([_core.statistics(p) for p in undone], axis=0, dtype=np.int64)
-    return log10_p_of_sums(sums, calibration, direction)
+    return log10_p_of_sums(total_of([*map(sums_of, undone)]), calibration, direction)
 
 
 def _resampled(picture: Picture, factor: float, degrees: float) -> Picture:

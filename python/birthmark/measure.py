@@ -16,18 +16,18 @@ from itertools import islice
 
 import numpy as np
 
-from birthmark import _core
-from birthmark.calibration import Calibration, FloatArray, Sums
+from birthmark.calibration import Calibration, FloatArray
 from birthmark.checkpoint import Checkpoint, Result, open_checkpoint
 from birthmark.claim import Claim
 from birthmark.engine import Engine, Here
 from birthmark.errors import BirthmarkError, CouldNotJudge, InvalidArray, InvalidModel, InvalidTrial
-from birthmark.extract import PictureStatistics, Pool, Regression, pixels_sha256
+from birthmark.extract import PictureStatistics, Pool, Regression, pixels_sha256, read_echo
 from birthmark.files import StrPath
 from birthmark.geometry import Geometry
 from birthmark.keys import MarkKey
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, check_picture, gather_pictures, read_picture
+from birthmark.sums import Sums, sums_of, texture
 from birthmark.suspects import SuspectPictures, name_of, path_of
 from birthmark.trial import Trial
 
@@ -85,13 +85,13 @@ class Measured:
             CouldNotJudge: there is no picture, or too little texture.
         """
         total = self.pool.total()
-        if total[:, -1].sum() < _LEAST_ENERGY:
+        if texture(total) < _LEAST_ENERGY:
             raise CouldNotJudge(
                 "the pictures hold too little texture to judge: give more, larger or livelier ones"
             )
         if self.regression is not None:
             return self.regression.read(calibration)
-        return calibration.read(total)
+        return read_echo(total, calibration)
 
     def tint_estimate(self, calibration: Calibration) -> FloatArray | None:
         """Coordinates of the tint read from the suspect, float64 [m]; None where it was not asked
@@ -342,7 +342,7 @@ def _query(
             pool.add(name, answer, digest)
             if unmarked is not None and regression is not None and len(pool.pictures) > before:
                 regression.add(answer, unmarked)
-                of_picture = _core.statistics(unmarked)
+                of_picture = sums_of(unmarked)
                 own_sums = of_picture if own_sums is None else own_sums + of_picture
             if len(pool.pictures) > before and len(examples) < _EXAMPLES:
                 examples.append(Example(name, as_given, unmarked))

@@ -21,6 +21,7 @@ from birthmark.pictures import Picture, gather_pictures, read_picture, through_j
 from birthmark.progress import Progress
 from birthmark.remote import AnyPath
 from birthmark.resources import calibration_photographs
+from birthmark.sums import sums_of, total_of
 
 DRAWS = 32
 # Of a model whose outputs are as large as its inputs (denoising and the like) a thief's network
@@ -130,7 +131,7 @@ def _legibility(
     published = [embedder.embed(picture) for picture in pictures]
     compressed = [through_jpeg(picture, _JPEG_QUALITY) for picture in published]
     return sum(
-        log10_p_of_sums(np.sum([*map(_core.statistics, some)], axis=0), calibration, direction)
+        log10_p_of_sums(total_of([*map(sums_of, some)]), calibration, direction)
         for some in (published, compressed)
     )
 

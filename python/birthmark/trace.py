@@ -39,10 +39,12 @@ from birthmark.calibration import Calibration, FloatArray
 from birthmark.claim import Claim
 from birthmark.errors import CouldNotJudge, InvalidCustomer
 from birthmark.exact_tests import corrected_log10_p
+from birthmark.extract import read_echo
 from birthmark.files import StrPath
 from birthmark.keys import MarkKey, check_customer
 from birthmark.mark import coordinates
 from birthmark.measure import Measured
+from birthmark.sums import texture
 from birthmark.tails import log10_p_of_cosine, log10_p_of_subspace
 
 MOST_COLLUDERS = 3
@@ -209,9 +211,9 @@ class Customers:
         calibration = Calibration.from_bytes(claim.calibration)
         tests = len(measured.inputs) * len(self.names)
         for entry in measured.inputs:
-            if entry.sums[:, -1].sum() <= 0:
+            if texture(entry.sums) <= 0:
                 continue
-            z = calibration.read(entry.sums)
+            z = read_echo(entry.sums, calibration)
             best = float((self.directions @ z.astype(np.float32)).max() / np.linalg.norm(z))
             if log10_p_of_cosine(best, len(z)) + math.log10(tests) < -4:
                 raise CouldNotJudge(

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from birthmark import _core, payload
-from birthmark.calibration import Calibration, FloatArray, Sums
+from birthmark import payload
+from birthmark.calibration import Calibration, FloatArray
 from birthmark.claim import Claim, to_time
 from birthmark.engine import Engine
 from birthmark.errors import CouldNotJudge
@@ -32,6 +32,7 @@ from birthmark.keys import MarkKey, OwnerKey, check_customer
 from birthmark.mark import coordinates, rotation
 from birthmark.measure import Measured, Pictures, Progress, Suspect, measure
 from birthmark.models import ImageModel
+from birthmark.sums import total_of
 from birthmark.suspects import SuspectPictures
 from birthmark.tails import log10_likelihood_ratio, p_of
 from birthmark.trial import Trial
@@ -404,7 +405,7 @@ def _controls(
                 f"{entry.name}: this input carries the mark itself (p = 10^{log10_p:.1f}); what"
                 " once was marked carries it through any model, so ask fresh inputs only"
             )
-    pooled: Sums = np.sum([entry.sums for entry in measured.inputs], axis=0, dtype=np.int64)
+    pooled = total_of([entry.sums for entry in measured.inputs])
     groups = [("inputs", pooled)]
     if measured.own is not None:
         groups.append(("the owner's unmarked outputs", measured.own))
@@ -426,7 +427,7 @@ def _curve(
 ) -> tuple[tuple[int, float], ...]:
     """log10 p of the blind cosine test after 1, 2, 4 ... all pictures."""
     counts = {min(2**i, len(pool.pictures)) for i in range(32)}
-    running = np.zeros((_core.TONES, _core.ORBITS + 1), np.int64)
+    running = total_of([])
     curve = []
     for k, picture in enumerate(pool.pictures, 1):
         running += picture.sums
