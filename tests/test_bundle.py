@@ -169,7 +169,7 @@ def sign_again(members: Members, key: OwnerKey, path: Path) -> None:
         ("payload", None),
         ("payload_guess", "00000000"),
         ("payload_guess", "<script>"),
-        ("payload_doubt", 0.0031),
+        ("payload_doubt", 0.0011),
         ("payload_doubt", -0.1),
         ("emblem", "12345678"),
         ("payload_is_claimed", False),

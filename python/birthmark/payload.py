@@ -28,7 +28,7 @@ FloatArray = npt.NDArray[np.float64]
 MAX_BITS = 64
 # bench/payload.py measures what this lets through: how often a payload is read, and how often a
 # wrong one.
-MOST_DOUBT = 3e-3
+MOST_DOUBT = 1e-3
 
 _SEEDS_TRIED = 64
 _MOST_BITS_ENUMERATED = 20
