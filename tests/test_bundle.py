@@ -165,7 +165,13 @@ def sign_again(members: Members, key: OwnerKey, path: Path) -> None:
         ("log10_p", -90.0),
         ("mode", "informed"),
         ("pictures", 7),
-        ("payload", "0000"),
+        ("payload", "00000000"),
+        ("payload", None),
+        ("payload_guess", "00000000"),
+        ("payload_guess", "<script>"),
+        ("payload_doubt", 0.0011),
+        ("payload_doubt", -0.1),
+        ("emblem", "12345678"),
         ("payload_is_claimed", False),
         ("tests_counted", 0),
         ("false_positive_rate", 0.5),
@@ -245,7 +251,9 @@ def test_what_only_the_key_can_repeat_is_repeated_with_it(
     fitted["log10_p_if_date_doubted"] = min(0.0, fitted["log10_p"] + 64 * np.log10(2))
     curve = copy.deepcopy(stated)
     curve["curve"][0][1] -= 1.0
-    for forged in (fitted, curve):
+    emblem = copy.deepcopy(stated)
+    emblem.update(payload="12345678", payload_guess="12345678", payload_is_claimed=False)
+    for forged in (fitted, curve, emblem):
         sign_again(members | {"verdict.json": to_json(forged)}, key, tmp_path / "x")
         recheck(tmp_path / "x")
         with pytest.raises(InvalidVerdict, match="does not follow from the owner's key"):

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birthmark.claim import MAX_FILE_BYTES, MAX_LOGO_BYTES, Claim
+from birthmark.emblem import from_key, from_logo
 from birthmark.errors import InvalidClaim, InvalidModel
 from birthmark.keys import OwnerKey
 from birthmark.pictures import encode_png
@@ -58,7 +59,7 @@ def test_fields(claim: Claim, key: OwnerKey, model: Path) -> None:
     assert claim.created == "2026-01-31T12:00:00Z"
     assert claim.calibration_sha256 == hashlib.sha256(b"calibration").hexdigest()
     assert claim.public_key == key.public_key
-    assert claim.logo == LOGO and claim.version == 3
+    assert claim.logo == LOGO and claim.version == 4
     with pytest.raises(FrozenInstanceError):
         claim.owner = "Eve"
 
@@ -283,6 +284,7 @@ def test_every_field_changes_the_digest(claim: Claim) -> None:
         "created": "2026-01-31T12:00:01Z",
         "code_version": "v",
         "public_key": bytes(32),
+        "emblem": "12345678",
     }
     digests = {replace(claim, **{name: value}).digest for name, value in changes.items()}
     other = hashlib.sha256(b"x").hexdigest()
@@ -291,9 +293,19 @@ def test_every_field_changes_the_digest(claim: Claim) -> None:
     assert replace(claim, signature=bytes(64)).digest == claim.digest
 
 
-def test_payload(claim: Claim) -> None:
-    assert claim.payload.dtype == np.int8 and claim.payload.shape == (16,)
-    assert int("".join(map(str, claim.payload)), 2) == int.from_bytes(claim.digest[:2])
+def test_payload_is_the_emblem(claim: Claim) -> None:
+    assert claim.payload.dtype == np.int8 and claim.payload.shape == (32,)
+    assert int("".join(map(str, claim.payload)), 2) == int(claim.emblem, 16)
+
+
+def test_emblem_is_drawn_from_the_logo_or_the_key(claim: Claim, key: OwnerKey, model: Path) -> None:
+    assert claim.emblem == from_logo(LOGO, 8)
+    plain = Claim.create(key, "A", model, b"c", emblem_rows=4)
+    assert plain.emblem == from_key(key.public_key, 4) and len(plain.payload) == 16
+    other = Claim.create(OwnerKey.generate(), "A", model, b"c")
+    assert other.emblem != from_key(key.public_key, 8)
+    with pytest.raises(InvalidClaim, match="4 to 16 rows"):
+        Claim.create(key, "A", model, b"c", emblem_rows=3)
 
 
 def test_saved_claim_holds_no_secret(claim: Claim, key: OwnerKey, file: Path) -> None:
@@ -323,8 +335,9 @@ def test_saved_claim_holds_no_secret(claim: Claim, key: OwnerKey, file: Path) ->
         ("contract_version", 1001),
         ("contract_version", 0),
         ("contract_version", True),
-        ("payload_length_bits", 21),
-        ("payload_length_bits", 1.0),
+        ("emblem", "00000000"),
+        ("emblem", "fff"),
+        ("emblem", 12345678),
         ("log10_false_positive_rate", -13),
         ("log10_false_positive_rate", -1),
         ("log10_unmarked_above", 1),

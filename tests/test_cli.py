@@ -91,7 +91,7 @@ def test_published_pictures_have_the_same_stems_and_keep_42_db(work: Path, run) 
 def test_verify_prints_json_and_writes_what_was_asked(work: Path, run) -> None:
     code, out, _ = run(VERIFY + "published --json --report r.html --verdict v.zip")
     answer = json.loads(out)
-    keys = {"decision", "p_value", "log10_p", "pictures", "payload", "tests_counted"}
+    keys = {"decision", "p_value", "log10_p", "pictures", "payload", "emblem", "tests_counted"}
     assert keys <= set(answer)
     assert answer["pictures"] == 4
     assert code == (0 if answer["decision"] == "MARKED" else 1)

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from birthmark import exact_tests
+from birthmark import emblem, exact_tests
 from birthmark import verdict as verdicts
 from birthmark.errors import CouldNotJudge
 from birthmark.exact_tests import DECOYS, corrected_log10_p, count_decoys_as_good, decoy_cosines
+from birthmark.payload import MOST_DOUBT, Decoding
 from birthmark.verdict import Decision, decide, verify
 
 N = 68
@@ -72,11 +73,18 @@ def test_a_rate_of_false_alarms_that_is_none(session_claim, published, rate: flo
 
 def test_another_payload_is_not_the_claimed_one(session_claim, published, monkeypatch) -> None:
     owner, claim, _ = session_claim
-    monkeypatch.setattr(verdicts, "_payload", lambda *_: 1 - claim.payload)
+    other = 1 - claim.payload
+    monkeypatch.setattr(verdicts, "_decoded", lambda *_: Decoding(other, MOST_DOUBT))
     verdict = verify(published.marked, claim, owner)
     assert verdict.decision is Decision.MARKED
-    assert verdict.payload == verdicts.payload_hex(1 - claim.payload)
+    assert verdict.payload == emblem.from_bits(other) != claim.emblem
     assert not verdict.payload_is_claimed
+    # One that cannot be trusted is not given out as read, be it the claim's.
+    doubted = Decoding(claim.payload, 1.01 * MOST_DOUBT)
+    monkeypatch.setattr(verdicts, "_decoded", lambda *_: doubted)
+    verdict = verify(published.marked, claim, owner)
+    assert verdict.payload is None and not verdict.payload_is_claimed
+    assert verdict.payload_guess == claim.emblem
 
 
 def test_controls_that_look_marked_void_the_test(session_claim, published, monkeypatch) -> None:

@@ -392,7 +392,7 @@ def test_in_a_real_browser(page: Path, width: int, scheme: Any, tmp_path: Path) 
             assert tab.get_by_role(landmark).count() == 1, landmark
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         sizes = tab.evaluate("[...document.images].map(i => [i.naturalWidth, i.alt])")
-        assert len(sizes) == 2 and all(side > 0 and alt for side, alt in sizes)
+        assert len(sizes) == 8 and all(side > 0 and alt for side, alt in sizes)
         plots = tab.locator("svg[role=img]")
         assert plots.count() == 6
         for plot in plots.all():

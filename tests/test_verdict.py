@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import betainc
 
+from birthmark.calibration import Calibration
 from birthmark.errors import CouldNotJudge, InvalidArray, InvalidClaim, InvalidModel
 from birthmark.exact_tests import run_tests
 from birthmark.keys import MarkKey
-from birthmark.mark import claimed_chips, rotation
+from birthmark.mark import claimed_chips, provision, rotation
 from birthmark.tails import log10_p_of_both, log10_p_of_chips, log10_p_of_cosine
 from birthmark.verdict import Decision, verify
 
@@ -75,12 +76,18 @@ def test_planted_estimate_is_found(session_claim) -> None:
     assert tests.decoys_as_good == 0
 
 
-def test_a_payload_needs_as_many_coordinates(session_claim) -> None:
-    owner, claim, _ = session_claim
-    key, bits = claim.mark_key(owner), claim.payload_length_bits
-    assert len(claimed_chips(key, claim, bits)) == bits
-    with pytest.raises(InvalidClaim, match="cannot carry"):
-        claimed_chips(key, claim, bits - 1)
+def test_an_emblem_needs_as_many_coordinates(session_claim, monkeypatch) -> None:
+    """Of both parts together; the tint alone has fewer."""
+    owner, claim, calibration = session_claim
+    key = claim.mark_key(owner)
+    assert calibration.tint_coordinates < len(claim.payload)
+    assert len(claimed_chips(key.tint, claim, calibration.tint_coordinates)) == 24
+    for coordinates, refused in ((8, False), (7, True)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Calibration, "coordinates", coordinates)
+            raised = pytest.raises(InvalidClaim, match="31 coordinates cannot carry 32 bits")
+            with raised if refused else pytest.raises(ValueError, match="8"):
+                provision(owner, claim)
 
 
 def test_blind_verdict_on_published_pictures(session_claim, published) -> None:
@@ -90,8 +97,8 @@ def test_blind_verdict_on_published_pictures(session_claim, published) -> None:
     assert verdict.log10_p < -6
     assert verdict.pictures == len(published.marked)
     assert verdict.payload_is_claimed
-    expected = claim.payload
-    assert bytes.fromhex(verdict.payload or "") == np.packbits(expected).tobytes()
+    assert verdict.payload == verdict.payload_guess == claim.emblem
+    assert verdict.payload_doubt < 1e-3
     assert [count for count, _ in verdict.curve][-1] == verdict.pictures
 
 
@@ -201,7 +208,6 @@ def test_decoys_are_repeatable(session_claim, seed: int) -> None:
 def test_an_embedder_takes_a_mark_or_its_file(session_claim, published, tmp_path) -> None:
     from birthmark.embed import Embedder
     from birthmark.errors import InvalidMarkFile
-    from birthmark.mark import provision
 
     owner, claim, _ = session_claim
     mark = provision(owner, claim)

@@ -38,6 +38,7 @@ from birthmark.bundle_container import (
 )
 from birthmark.calibration import Calibration, FloatArray
 from birthmark.claim import Claim, code_version, from_time, in_order, is_time, to_time
+from birthmark.emblem import is_emblem
 from birthmark.errors import BirthmarkError, InvalidClaim, InvalidTrial, InvalidVerdict
 from birthmark.exact_tests import (
     DECOYS,
@@ -51,6 +52,7 @@ from birthmark.files import StrPath, write_atomically
 from birthmark.geometry import Geometry
 from birthmark.keys import ClaimKey, OwnerKey
 from birthmark.measure import Measured
+from birthmark.payload import MOST_DOUBT
 from birthmark.protocol import HYPOTHESES, NOT_SAID, PROTOCOL
 from birthmark.sums import SHAPE
 from birthmark.tails import (
@@ -67,7 +69,6 @@ from birthmark.verdict import (
     Verdict,
     decide,
     judge,
-    payload_hex,
 )
 
 Estimates = tuple[FloatArray, FloatArray | None]
@@ -86,6 +87,9 @@ _FORM: dict[str, Any] = {
     "pictures": int,
     "payload": str | None,
     "payload_is_claimed": bool,
+    "payload_guess": str,
+    "payload_doubt": float,
+    "emblem": str,
     "created": str,
     "tests_counted": int,
     "customer": str | None,
@@ -297,6 +301,7 @@ def _check_belongs(stated: dict[str, Any], claim: Claim, calibration: Calibratio
     """Check verdict.json against the claim, and its numbers' ranges."""
     for name, value in {
         "claim_digest": claim.digest.hex(),
+        "emblem": claim.emblem,
         "calibration_sha256": claim.calibration_sha256,
         "owner": claim.owner,
         "model_name": claim.model_name,
@@ -307,6 +312,7 @@ def _check_belongs(stated: dict[str, Any], claim: Claim, calibration: Calibratio
         if stated[name] != value:
             raise InvalidVerdict(f"verdict.json: {name} is not the claim's")
     evidence, informed = stated["evidence"], stated["mode"] == "informed"
+    trusted = stated["decision"] == "MARKED" and stated["payload_doubt"] <= MOST_DOUBT
     parts = [(stated["tests"], calibration.coordinates)]
     parts += [(tests, calibration.tint_coordinates) for tests in stated["tint_tests"]]
     for what, holds in {
@@ -320,9 +326,10 @@ def _check_belongs(stated: dict[str, Any], claim: Claim, calibration: Calibratio
         "cosine": all(abs(tests["cosine"]) <= 1 + _TOLERANCE for tests, _ in parts),
         "chips_matched": all(0 <= tests["chips_matched"] <= n for tests, n in parts),
         "decoys": all(tests["decoys"] == DECOYS for tests, _ in parts),
-        "payload": stated["payload"] is None or stated["decision"] == "MARKED",
-        "payload_is_claimed": stated["payload_is_claimed"]
-        == (stated["payload"] == payload_hex(claim.payload)),
+        "payload_guess": is_emblem(stated["payload_guess"], len(claim.emblem)),
+        "payload_doubt": 0 <= stated["payload_doubt"] <= 1,
+        "payload": stated["payload"] == (stated["payload_guess"] if trusted else None),
+        "payload_is_claimed": stated["payload_is_claimed"] == (stated["payload"] == claim.emblem),
         "asked": len(set(stated["asked"])) == len(stated["asked"]),
         "input_sha256": bool(stated["asked"]) == any(e["input_sha256"] for e in evidence)
         and {e["input_sha256"] for e in evidence} <= (set(stated["asked"]) or {""}),

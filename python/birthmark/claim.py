@@ -17,27 +17,27 @@ import numpy as np
 import numpy.typing as npt
 
 from birthmark import _core
+from birthmark import emblem as emblems
 from birthmark.errors import InvalidClaim, InvalidModel, InvalidPicture, InvalidStamp
 from birthmark.extract import extractor_sha256
 from birthmark.files import StrPath, write_atomically
 from birthmark.keys import ClaimKey, MarkKey, OwnerKey
-from birthmark.payload import DEFAULT_BITS
 from birthmark.picture_headers import picture_size
 from birthmark.pictures import decode_picture
 
 if TYPE_CHECKING:
     from birthmark.stamp import Stamp
 
-VERSION = 3
+VERSION = 4
 MAX_FILE_BYTES = 4_000_000
 MAX_LOGO_BYTES = 64_000
 MAX_LOGO_SIDE_PX = 1024
 MAX_TEXT_CHARACTERS = 1000
 MAX_DRAWS = 1 << 16
+EMBLEM_ROWS = 8
 
 _RANGES = (
     ("contract_version", 1, 1000),
-    ("payload_length_bits", 2, 20),
     ("log10_false_positive_rate", -12, -2),
     ("log10_unmarked_above", -6, 0),
     ("draw", 1, MAX_DRAWS),
@@ -55,7 +55,7 @@ _TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 @dataclass(frozen=True)
 class Claim:
-    """A signed statement of ownership, and the root of the mark's key and payload.
+    """A signed statement of ownership, and the root of the mark's key.
 
     Every instance has well-formed fields (InvalidClaim otherwise); :meth:`verify` says whether
     its signature holds. The canonical form is JSON (RFC 8259) of all fields but the signature and
@@ -85,8 +85,9 @@ class Claim:
     """Of the code that reads marks (:func:`birthmark.extract.extractor_sha256`)."""
     contract_version: int
     """Of the arithmetic of mark and statistics."""
-    payload_length_bits: int
-    """How many bits of the claim's digest the mark carries."""
+    emblem: str
+    """The picture that the mark carries (:mod:`birthmark.emblem`): 4 to 16 hex digits, a row each.
+    Drawn from the logo, or from the public key."""
     log10_false_positive_rate: int
     """The threshold of MARKED, as a power of ten: -6 is one false alarm in a million."""
     log10_unmarked_above: int
@@ -135,6 +136,7 @@ class Claim:
             raise InvalidClaim("claim: calibration is not bytes, or empty")
         if self.calibration_sha256 != hashlib.sha256(self.calibration).hexdigest():
             raise InvalidClaim("claim: calibration_sha256 is not the hash of the calibration")
+        emblems.check_emblem(self.emblem)
         check_time("claim: created", self.created)
         if self.logo is not None:
             _check_logo(self.logo)
@@ -154,6 +156,7 @@ class Claim:
         log10_false_positive_rate: int = -6,
         draw: int = 1,
         draws: int = 1,
+        emblem_rows: int = EMBLEM_ROWS,
     ) -> Claim:
         """Make and sign a claim for the model file at ``model_path``.
 
@@ -168,6 +171,7 @@ class Claim:
             log10_false_positive_rate: the threshold that verdicts on this claim will use.
             draw: which of the claims among which the owner chooses; each has another mark.
             draws: how many these are.
+            emblem_rows: rows of the emblem, 4 to 16; the mark carries four bits for each.
 
         Raises:
             InvalidClaim: a field is malformed, or the claim would exceed MAX_FILE_BYTES.
@@ -176,6 +180,8 @@ class Claim:
         created = created or datetime.now(UTC)
         if created.tzinfo is None:
             raise InvalidClaim("claim: the time of creation has no time zone")
+        if logo is not None:
+            _check_logo(logo)
         draft = cls(
             owner=owner,
             contact=contact,
@@ -188,7 +194,7 @@ class Claim:
             code_version=code_version(),
             extractor_sha256=extractor_sha256(),
             contract_version=_core.CONTRACT_VERSION,
-            payload_length_bits=DEFAULT_BITS,
+            emblem=emblems.make(logo, key.public_key, emblem_rows),
             log10_false_positive_rate=log10_false_positive_rate,
             log10_unmarked_above=-3,
             draw=draw,
@@ -265,7 +271,7 @@ class Claim:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of the canonical form, 32 bytes: the mark's key and payload derive from it."""
+        """SHA-256 of the canonical form, 32 bytes: the mark's key derives from it."""
         return hashlib.sha256(self.canonical_form()).digest()
 
     def claim_key(self, key: OwnerKey) -> ClaimKey:
@@ -338,9 +344,8 @@ class Claim:
 
     @property
     def payload(self) -> npt.NDArray[np.int8]:
-        """The first bits of the digest, int8 [payload_length_bits] of 0 and 1, highest first."""
-        bits = np.unpackbits(np.frombuffer(self.digest, np.uint8))
-        return bits[: self.payload_length_bits].astype(np.int8)
+        """What the mark carries: the emblem's bits, int8 [4 rows] of 0 and 1."""
+        return emblems.to_bits(self.emblem)
 
     @classmethod
     def _parse(cls, data: bytes) -> Claim:

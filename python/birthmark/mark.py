@@ -82,13 +82,8 @@ class Mark:
 
 
 def claimed_chips(key: MarkKey, claim: Claim, n: int) -> payload.Chips:
-    """The n chips that the claim's mark carries: its payload's codeword times the key's pad.
-
-    Raises:
-        InvalidClaim: the claim's calibration has fewer coordinates than its payload has bits.
-    """
-    if n < claim.payload_length_bits:
-        raise InvalidClaim(f"claim: {n} coordinates cannot carry {claim.payload_length_bits} bits")
+    """The n chips that a part of the claim's mark carries: its payload's codeword times the key's
+    pad."""
     return payload.chips(claim.payload, key, n)
 
 
@@ -115,13 +110,16 @@ def provision(key: OwnerKey, claim: Claim, customer: str | None = None) -> Mark:
 
     Raises:
         InvalidClaim: the claim's signature does not hold or is another owner's, or its calibration
-            is for another family of carriers.
+            is for another family of carriers, or has fewer coordinates than the emblem has bits.
         InvalidCustomer: the customer's name cannot be one.
     """
     mark_key = claim.mark_key(key)
     if customer is not None:
         mark_key = mark_key.customer(customer)
     calibration = Calibration.from_bytes(claim.calibration)
+    carried, bits = calibration.coordinates + calibration.tint_coordinates, len(claim.payload)
+    if carried < bits:
+        raise InvalidClaim(f"claim: {carried} coordinates cannot carry {bits} bits")
     gains = calibration.gains(
         coordinates(mark_key, claim, calibration.coordinates),
         coordinates(mark_key.tint, claim, calibration.tint_coordinates),

@@ -28,6 +28,8 @@ DRAWS = 32
 # learns the tint, and next to nothing of the echo. So the tint gets twice as much, and to draw for
 # a better echo would cost evidence and give none.
 SAME_SIZE_TINT_LEVELS = 2 * TINT_LEVELS
+# From the tint alone fewer bits can be read.
+SAME_SIZE_EMBLEM_ROWS = 4
 _JPEG_QUALITY = 75
 # What is measured on is kept in memory: this many pieces, of this side, at the most.
 MOST_INPUTS = 128
@@ -93,7 +95,8 @@ def claim_model(
         inputs: typical ones: paths, or pictures uint8 [h, w, 3].
         draws: how many claims are tried, 1 to :data:`birthmark.claim.MAX_DRAWS`; by default
             :data:`DRAWS`, or 1 where the model's outputs are as large as its inputs.
-        **stated: what else :meth:`birthmark.Claim.create` takes.
+        **stated: what else :meth:`birthmark.Claim.create` takes. The emblem has half as many rows
+            where the model's outputs are as large as its inputs.
 
     Raises:
         InvalidPicture, InvalidModel, InvalidArray, CouldNotJudge: as :func:`calibrate_model`.
@@ -101,6 +104,8 @@ def claim_model(
     """
     if draws is None:
         draws = 1 if model.scale == 1 else DRAWS
+    if model.scale == 1:
+        stated = {"emblem_rows": SAME_SIZE_EMBLEM_ROWS, **stated}
     outputs = _outputs(model, inputs)
     calibration = _calibrated(model, outputs)
     frozen, pictures = calibration.to_bytes(), squares(outputs)

@@ -13,13 +13,14 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
-from birthmark import payload
+from birthmark import emblem, payload
 from birthmark.calibration import Calibration, FloatArray
 from birthmark.claim import Claim, to_time
 from birthmark.engine import Engine
@@ -43,8 +44,6 @@ _STALE_LOG10_P = -4.0
 _CONTROL_LOG10_P = -4.0
 # An owner whose claim's date is doubted may have tried this many keys (CPU-centuries of search).
 LOG10_KEYS_IN_DOUBT = 64 * math.log10(2)
-# Of a payload once the mark itself is beyond doubt; payload_from_soft says how often it is wrong.
-_PAYLOAD_FALSE_ACCEPT = 1e-3
 
 
 class Decision(enum.StrEnum):
@@ -86,8 +85,12 @@ class Verdict:
         decision: MARKED, UNMARKED or UNDECIDED at ``false_positive_rate``.
         log10_p: log10 of the p-value after correction for ``tests_counted`` and for the claims
             among which the owner chose (:attr:`birthmark.Claim.draws`).
-        payload: the payload read from the pictures (hex), or None where it cannot be trusted.
-        payload_is_claimed: whether that payload is the claim's.
+        payload: the payload read from the pictures, as an emblem (:mod:`birthmark.emblem`), or None
+            where it cannot be trusted.
+        payload_is_claimed: whether that payload is the claim's emblem.
+        payload_guess: the likeliest payload, trusted or not: noise where there is no mark.
+        payload_doubt: estimate of the chance that the guess is wrong; it is trusted in a verdict of
+            MARKED, and up to :data:`birthmark.payload.MOST_DOUBT`.
         tests_counted: how many hypotheses were tried (Bonferroni).
         customer: whose mark was looked for, where not the claim's own.
         controls: what must not carry the mark, and does not.
@@ -107,6 +110,8 @@ class Verdict:
     """Of the tint, in an informed verdict."""
     payload: str | None
     payload_is_claimed: bool
+    payload_guess: str
+    payload_doubt: float
     created: str
     controls: tuple[Control, ...]
     claim: Claim = field(repr=False)
@@ -166,6 +171,9 @@ class Verdict:
             "pictures": self.pictures,
             "payload": self.payload,
             "payload_is_claimed": self.payload_is_claimed,
+            "payload_guess": self.payload_guess,
+            "payload_doubt": self.payload_doubt,
+            "emblem": self.claim.emblem,
             "created": self.created,
             "tests_counted": self.tests_counted,
             "customer": self.customer,
@@ -196,11 +204,6 @@ class Verdict:
         from birthmark import bundle
 
         bundle.save(self, path, key)
-
-
-def payload_hex(bits: payload.Bits) -> str:
-    """A payload as hexadecimal digits, highest bit first."""
-    return np.packbits(bits.astype(np.uint8)).tobytes().hex()
 
 
 def decide(
@@ -343,11 +346,9 @@ def judge(
     log10_p = corrected_log10_p([part.log10_p_cosine for part in parts], counted)
     agree = all(part.agree for part in parts)
     decision = decide(log10_p, agree, false_positive_rate, claim.log10_unmarked_above)
-    read = None
-    if decision is Decision.MARKED:
-        read = _payload(estimate, key, claim)
-        if read is None and tint is not None:
-            read = _payload(tint, key.tint, claim)
+    decoded = _decoded(estimates, [part.cosine for part in parts], key, claim)
+    guess = emblem.from_bits(decoded.bits)
+    read = guess if decision is Decision.MARKED and decoded.trusted else None
     pool = measured.pool
     evidence = tuple(
         PictureEvidence(
@@ -368,8 +369,10 @@ def judge(
         customer=customer,
         tests=tests,
         tint_tests=tint_tests,
-        payload=None if read is None else payload_hex(read),
-        payload_is_claimed=read is not None and bool((read == claim.payload).all()),
+        payload=read,
+        payload_is_claimed=read == claim.emblem,
+        payload_guess=guess,
+        payload_doubt=decoded.doubt,
         created=to_time(datetime.now(UTC)),
         controls=controls,
         claim=claim,
@@ -382,13 +385,24 @@ def judge(
     )
 
 
-def _payload(estimate: FloatArray, key: MarkKey, claim: Claim) -> payload.Bits | None:
-    return payload.payload_from_soft(
-        rotation(key, len(estimate)).T @ estimate,
-        key,
-        claim.payload_length_bits,
-        false_accept=_PAYLOAD_FALSE_ACCEPT,
-    )
+def _decoded(
+    estimates: tuple[FloatArray, FloatArray | None],
+    cosines: Sequence[float],
+    key: MarkKey,
+    claim: Claim,
+) -> payload.Decoding:
+    """The payload that echo and, where it was read, tint carry together.
+
+    Each weighs as much as its test says that it is worth.
+    """
+    soft, pads = [], []
+    for estimate, cosine, of_part in zip(estimates, cosines, (key, key.tint), strict=False):
+        assert estimate is not None
+        n = len(estimate)
+        soft.append(payload.half_log_ratios(rotation(of_part, n).T @ estimate, cosine))
+        pads.append(payload.chip_pad(of_part, n))
+    code = payload.payload_code(tuple(map(len, pads)), len(claim.payload))
+    return code.decode(np.concatenate(soft), np.concatenate(pads))
 
 
 def _controls(

@@ -229,9 +229,6 @@ def _of_tint(verdict: Verdict) -> list[tuple[str, str]]:
 
 def _print_verdict(verdict: Verdict) -> None:
     tests = verdict.tests
-    payload = verdict.payload or "not readable"
-    if verdict.payload_is_claimed:
-        payload += " (the claim's)"
     for name, value in (
         ("decision", str(verdict.decision)),
         ("p", f"{shared.p_text(verdict.log10_p)}  ({verdict.mode})"),
@@ -244,15 +241,35 @@ def _print_verdict(verdict: Verdict) -> None:
         ("chips", f"{tests.chips_matched} of {tests.coordinates}"),
         ("decoys as good", f"{tests.decoys_as_good} of {tests.decoys}"),
         *_of_tint(verdict),
-        ("payload", payload),
     ):
         print(f"{name:>15}  {value}")
+    _print_emblems(verdict)
     if verdict.customer is not None:
         print(f"{'customer':>15}  {shared.printable(verdict.customer)}")
     for control in verdict.controls:
         print(f"{'control':>15}  {control.name}: p = {shared.p_text(control.log10_p)}")
     for name, reason in verdict.rejected:
         print(f"{'left out':>15}  {shared.printable(f'{name}: {reason}')}")
+
+
+def _print_emblems(verdict: Verdict) -> None:
+    """The emblem of the claim and the one in the pictures, side by side."""
+    from birthmark.emblem import correlation, text
+    from birthmark.verdict import Decision
+
+    claimed, guess = verdict.claim.emblem, verdict.payload_guess
+    found = "restored"
+    if verdict.decision is not Decision.MARKED:
+        read, found = "nothing could be restored; the likeliest is noise:", "noise"
+    elif verdict.payload is None:
+        doubt = f"{100 * verdict.payload_doubt:.2g} %"
+        read, found = f"not certain (wrong with {doubt}); the likeliest is", "likeliest"
+    else:
+        read = "as claimed:" if verdict.payload_is_claimed else "another than claimed:"
+    print(f"{'emblem':>15}  {read} {guess}, NC {correlation(claimed, guess):.2f}")
+    print(f"{'':>15}  {'claimed':<16}    {found}")
+    for left, right in zip(text(claimed), text(guess), strict=True):
+        print(f"{'':>15}  {left}    {right}".rstrip())
 
 
 def _found(geometry: Geometry | None) -> list[tuple[str, str]]:

@@ -144,6 +144,7 @@ def _stamp(options: argparse.Namespace) -> int:
 
 def _claim_info(options: argparse.Namespace) -> int:
     from birthmark.claim import Claim
+    from birthmark.emblem import text
     from birthmark.extract import extractor_sha256
 
     claim = Claim.load(options.claim)
@@ -154,6 +155,7 @@ def _claim_info(options: argparse.Namespace) -> int:
         "model": claim.model_name,
         "model_sha256": claim.model_sha256,
         "created": claim.created,
+        "emblem": claim.emblem,
         "digest": claim.digest.hex(),
         "public_key": claim.public_key.hex(),
         "commitment": claim.commitment,
@@ -167,6 +169,7 @@ def _claim_info(options: argparse.Namespace) -> int:
     else:
         for name, value in rows.items():
             print(f"{name:>13}  {shared.printable(str(value))}")
+        print("\n".join(f"{'':>13}  {line}".rstrip() for line in text(claim.emblem)))
     return 0
 
 

@@ -28,7 +28,7 @@ def add_commands(commands: shared.Commands) -> None:
     added.add_argument("--key", required=True)
     added.add_argument("--owner", required=True, help="the name that the claim is made in")
     added.add_argument("--model", required=True, help="the ONNX model to protect")
-    added.add_argument("--logo", help="a PNG picture")
+    added.add_argument("--logo", help="a PNG picture; the mark's emblem is drawn from it")
     added.add_argument("--contact", default="", help="how to reach the owner")
     added.add_argument(
         "--inputs",
@@ -153,6 +153,7 @@ def _keygen(options: argparse.Namespace) -> int:
 
 
 def _claim(options: argparse.Namespace) -> int:
+    from birthmark.emblem import from_logo, text
     from birthmark.models import ImageModel
 
     shared.new_file(options.output)
@@ -174,7 +175,17 @@ def _claim(options: argparse.Namespace) -> int:
         if registry:
             registry.add_claim(claim)
     digest = claim.digest.hex()
-    shared.say(options, f"{options.output}: claim {digest}", output=options.output, claim=digest)
+    shared.say(
+        options,
+        f"{options.output}: claim {digest}",
+        output=options.output,
+        claim=digest,
+        emblem=claim.emblem,
+    )
+    if not options.json:
+        drawn = "the logo" if logo and from_logo(logo, len(claim.emblem)) else "the public key"
+        print(f"its emblem {claim.emblem}, drawn from {drawn}:")
+        print("\n".join(f"  {line}".rstrip() for line in text(claim.emblem)))
     return 0
 
 

@@ -26,9 +26,11 @@ from birthmark.files import StrPath, write_atomically
 from birthmark.geometry import Geometry
 from birthmark.keys import MarkKey
 from birthmark.mark import claimed_chips, coordinates, rotation
+from birthmark.payload import MOST_DOUBT
 from birthmark.pictures import Picture
 from birthmark.protocol import HYPOTHESES, PROTOCOL
 from birthmark.report.chance import innocent_suspects, unused_keys
+from birthmark.report.emblems import emblems_by_count
 from birthmark.report.examples import pictures_of_the_case
 from birthmark.report.first_page import first_page
 from birthmark.report.wording import (
@@ -44,7 +46,7 @@ from birthmark.report.wording import (
     uncounted_log10_p,
 )
 from birthmark.tails import log10_p_of_cosine
-from birthmark.verdict import Verdict, payload_hex
+from birthmark.verdict import Verdict
 
 _WITHOUT_PLOTS = (
     "Plots were left out because matplotlib is not installed (pip install 'birthmark[report]');"
@@ -103,10 +105,11 @@ def render(
     notes: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The report as HTML text; arguments as :func:`write_report`."""
-    chips = degrees = ""
+    chips = degrees = restored = ""
     if key is not None:
         of_whom = key if verdict.customer is None else key.customer(verdict.customer)
         chips = _chips(chip_agreement(verdict.estimate, of_whom, verdict.claim))
+        restored = emblems_by_count(verdict, of_whom)
         degrees = _degrees(_by_degree(verdict.estimate, of_whom, verdict.claim))
     sections = [
         ("hypotheses", "The two hypotheses", _hypotheses(verdict)),
@@ -114,6 +117,7 @@ def render(
         ("curve", "p against the number of pictures", _curve(verdict)),
         ("decoys", "What other keys would have said", _decoys(verdict)),
         ("chips", "Evidence of each chip", chips),
+        ("restored", "The emblem against the number of pictures", restored),
         ("degrees", "Evidence by tone", degrees),
         ("alone", "Each picture alone", _pictures(verdict)),
         ("controls", "Controls", _controls(verdict)),
@@ -432,8 +436,13 @@ def _parameters(verdict: Verdict, notes: Sequence[tuple[str, str]]) -> str:
             f"{beta:.2f} (less than it is: weights and, if informed, local means take from it)",
         ),
         ("Coordinates", str(tests.coordinates)),
-        ("Payload", f"{claim.payload_length_bits} bits: {payload_hex(claim.payload)}"),
-        ("Payload read", verdict.payload or "none that could be trusted"),
+        ("Emblem", f"{len(claim.payload)} bits: {claim.emblem}"),
+        ("Emblem read", verdict.payload or "none that could be trusted"),
+        ("Likeliest emblem", verdict.payload_guess),
+        (
+            f"Estimated chance that it is wrong (trusted up to {MOST_DOUBT:g})",
+            f"{verdict.payload_doubt:.1e}",
+        ),
         ("Customer", verdict.customer or "none: the claim's own mark"),
         ("Arithmetic contract", str(_core.CONTRACT_VERSION)),
         ("Code version of the verdict", code_version()),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from birthmark.protocol import NOT_SAID
+from birthmark.report.emblems import emblems
 from birthmark.report.wording import data_url, dated, escape, large, raised, support, time_element
-from birthmark.verdict import Decision, Verdict, payload_hex
+from birthmark.verdict import Decision, Verdict
 
 
 def first_page(verdict: Verdict) -> str:
@@ -24,8 +25,6 @@ def first_page(verdict: Verdict) -> str:
         ("Claim made", time_element(claim.created)),
         ("Date proved", escape(dated(verdict))),
         ("Pictures judged", f"{verdict.pictures}, {_asked_how(verdict)}"),
-        ("Number in the claim", f"<code>{payload_hex(claim.payload)}</code>"),
-        ("Number read from the pictures", _read_number(verdict)),
     ]
     if verdict.customer is not None:
         facts.insert(2, ("Customer looked for", escape(verdict.customer)))
@@ -35,6 +34,7 @@ def first_page(verdict: Verdict) -> str:
         f'<p class="sentence">{_sentence(verdict)}</p>'
         f"{_odds(verdict)}"
         f'<h2>The claim</h2><div class="claim"><dl class="pairs">{pairs}</dl>{logo}</div>'
+        f"{emblems(verdict)}"
         f"<h2>What this does not say</h2><p>{escape(NOT_SAID)}</p>{_doubt(verdict)}"
     )
 
@@ -89,13 +89,6 @@ def _doubt(verdict: Verdict) -> str:
         " was made after the pictures must allow for a search through 2<sup>64</sup> keys. What"
         f" is left then is <strong>{rest}</strong>.</p>"
     )
-
-
-def _read_number(verdict: Verdict) -> str:
-    if verdict.payload is None:
-        return "none that could be trusted"
-    same = "the same" if verdict.payload_is_claimed else "another one"
-    return f"<code>{escape(verdict.payload)}</code>: {same}"
 
 
 def _asked_how(verdict: Verdict) -> str:
