@@ -27,14 +27,16 @@ sys.path.insert(0, str(Path(__file__).parent / "surrogates"))
 
 from run import TASKS, Bench, squares
 
-from birthmark import _core, emblem
+from birthmark import emblem
 from birthmark.calibration import Calibration
 from birthmark.claim import Claim
+from birthmark.extract import read_echo
 from birthmark.keys import MarkKey
 from birthmark.mark import claimed_chips, rotation
 from birthmark.models import ImageModel
 from birthmark.payload import PayloadCode, chip_pad, half_log_ratios, payload_code
 from birthmark.pictures import Picture
+from birthmark.sums import texture, total_of
 from birthmark.verdict import Verdict, verify
 
 FloatArray = npt.NDArray[np.float64]
@@ -92,11 +94,11 @@ def correlations(verdict: Verdict, key: MarkKey) -> list[float]:
         if count > len(pictures):
             found.append(math.nan)
             continue
-        sums = np.sum([p.sums for p in pictures[:count]], axis=0)
-        if not sums[:, -1].any() or sums.shape != (_core.TONES, _core.ORBITS + 1):
+        sums = total_of([p.sums for p in pictures[:count]])
+        if not texture(sums):
             found.append(0.0)
             continue
-        soft = rotation(key, n).T @ calibration.read(sums)
+        soft = rotation(key, n).T @ read_echo(sums, calibration)
         decoded = code.decode(half_log_ratios(soft, verdict.tests.cosine), pad)
         found.append(emblem.correlation(claim.emblem, emblem.from_bits(decoded.bits)))
     return found
