@@ -375,8 +375,8 @@ def write_results() -> None:
         " themselves.",
         "`emblem` is the normalised correlation of the likeliest emblem with the claim's, blind and"
         " informed: bold where the",
-        "verdict trusts it and it is the claimed one. A row without one was read before extractor and"
-        " emblem were there.",
+        "verdict trusts it and it is the claimed one. A row without one was read before there were"
+        " extractor and emblem.",
         "",
     ]
     for folder in sorted(p for p in (HERE / "rows").iterdir() if p.is_dir()):
