@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from birthmark import _core, emblem, payload
+from birthmark import emblem, payload
 from birthmark.calibration import Calibration
+from birthmark.extract import read_echo
 from birthmark.keys import MarkKey
 from birthmark.mark import rotation
 from birthmark.pictures import encode_png
 from birthmark.report.wording import data_url
+from birthmark.sums import texture, total_of
 from birthmark.verdict import Decision, Verdict
 
 _SIDE_PX, _SMALL_SIDE_PX = 128, 64
@@ -62,13 +62,13 @@ def emblems_by_count(verdict: Verdict, key: MarkKey) -> str:
     code = payload.payload_code((n,), len(verdict.claim.payload))
     turn, pad = rotation(key, n), payload.chip_pad(key, n)
     counts = [count for count, _ in verdict.curve]
-    running, figures = np.zeros((_core.TONES, _core.ORBITS + 1), np.int64), []
+    running, figures = total_of([]), []
     for count, picture in enumerate(pictures, 1):
         running += picture.sums
         # A picture without texture says nothing.
-        if count not in counts or not running[:, -1].any():
+        if count not in counts or not texture(running):
             continue
-        soft = turn.T @ calibration.read(running)
+        soft = turn.T @ read_echo(running, calibration)
         decoded = code.decode(payload.half_log_ratios(soft, verdict.tests.cosine), pad)
         guess = emblem.from_bits(decoded.bits)
         nc = emblem.correlation(claimed, guess)
