@@ -42,7 +42,6 @@ from birthmark.verdict import Verdict, verify
 FloatArray = npt.NDArray[np.float64]
 
 COUNTS = (1, 2, 5, 10, 20, 50, 100)
-CODES = 200
 DECODED = 0.99
 MOST_BITS = 64
 
@@ -54,7 +53,7 @@ def agreement(estimate: FloatArray, key: MarkKey, claim: Claim) -> FloatArray:
     return turned * claimed_chips(key, claim, n)
 
 
-def capacity(parts: Sequence[FloatArray], codes: int = CODES) -> int:
+def capacity(parts: Sequence[FloatArray], codes: int) -> int:
     """The largest k that is decoded in 99 % of random codes; 0 where not even 1 bit is.
 
     Args:
@@ -104,7 +103,7 @@ def correlations(verdict: Verdict, key: MarkKey) -> list[float]:
     return found
 
 
-def line(name: str, blind: Verdict, informed: Verdict, key: MarkKey) -> str:
+def line(name: str, blind: Verdict, informed: Verdict, key: MarkKey, codes: int) -> str:
     """One suspect's figures as a row of the table."""
     claim, tint = blind.claim, informed.tint_estimate
     assert tint is not None and informed.tint_tests is not None
@@ -117,11 +116,11 @@ def line(name: str, blind: Verdict, informed: Verdict, key: MarkKey) -> str:
         name,
         f"{blind.log10_p:.1f}",
         f"{blind.tests.cosine:.2f}",
-        str(capacity([of_blind])),
+        str(capacity([of_blind], codes)),
         "yes" if blind.payload_is_claimed else "wrong" if blind.payload else "no",
         f"{informed.log10_p:.1f}",
         f"{informed.tests.cosine:.2f}, {informed.tint_tests.cosine:.2f}",
-        str(capacity(of_informed)),
+        str(capacity(of_informed, codes)),
         "yes" if informed.payload_is_claimed else "wrong" if informed.payload else "no",
         *(f"{nc:.2f}".replace("nan", "–") for nc in correlations(blind, key)),
     ]
@@ -135,6 +134,7 @@ def main() -> int:
     parser.add_argument("--photos", default="tests/data/photos", help="holds train/ and eval/")
     parser.add_argument("--models", default="models", help="holds the ONNX files")
     parser.add_argument("--work", default="surrogates-work", help="key, claim and students")
+    parser.add_argument("--codes", type=int, default=200, help="random codes for each k")
     parser.add_argument("students", nargs="*", help="file names below WORK/TASK; else all")
     options = parser.parse_args()
     bench = Bench(TASKS[options.task], options)
@@ -158,7 +158,7 @@ def main() -> int:
         informed = verify(
             None, claim, bench.key, suspect=suspect, inputs=bench.held_out, model=bench.model
         )
-        print(line(name, blind, informed, key), flush=True)
+        print(line(name, blind, informed, key, options.codes), flush=True)
     return 0
 
 
