@@ -188,6 +188,7 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
         ("text.png", "not a PNG, JPEG, WebP, BMP or TIFF file"),
         ("missing.png", "No such file"),
         (".", "directory"),
+        ("/dev/zero", "not a regular file"),
     ):
         with pytest.raises(InvalidPicture, match=reason):
             read_picture(tmp_path / name)

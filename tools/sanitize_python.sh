@@ -4,7 +4,7 @@
 #   PYTHON=python JOBS=2 tools/sanitize_python.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python=$(command -v "${PYTHON:-python3}")
+python=$("${PYTHON:-python3}" -c "import sys; print(sys.executable)")  # CMake wants the whole path
 build=build/sanitize-python
 package=$build/package
 

@@ -35,7 +35,15 @@ from birthmark.pictures import (
     gather_pictures,
     read_picture,
 )
-from birthmark.remote import AnyPath, RemotePath, as_path, entries_of, real_path
+from birthmark.remote import (
+    NOT_REGULAR,
+    AnyPath,
+    RemotePath,
+    as_path,
+    entries_of,
+    is_special,
+    real_path,
+)
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 ARCHIVE_SUFFIX = ".zip"
@@ -125,6 +133,8 @@ class SuspectPictures:
             for found in _found(path_of(source, i)):
                 if isinstance(found, SuspectPicture):
                     self._sources.append(found)
+                elif is_special(found):
+                    self._sources.append(_refusal(name_of(found), NOT_REGULAR))
                 elif (real := real_path(found)) not in seen:
                     seen.add(real)
                     where = found if isinstance(found, RemotePath) else found.absolute()
