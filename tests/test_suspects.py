@@ -108,6 +108,19 @@ def test_what_would_never_end_is_named_and_not_opened(tmp_path: Path) -> None:
     assert "symbolic links" in reasons["round.png"]
 
 
+@pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root may look everywhere")
+def test_a_locked_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0)
+    for name in ("locked", "locked/a.png"):
+        with pytest.raises(InvalidPicture, match=r"locked.*Permission denied"):
+            SuspectPictures([tmp_path / name])
+
+
+def test_a_name_that_cannot_be_is_refused() -> None:
+    with pytest.raises(InvalidPicture, match="File name too long"):
+        SuspectPictures(["x" * 300])
+
+
 @pytest.mark.parametrize("name", ["nowhere.png", "no*.png", "empty"])
 def test_nothing_there_is_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
