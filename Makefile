@@ -48,11 +48,12 @@ cpp-test: ## C++ tests, with warnings as errors
 python-test: $(VENV)/stamp-package $(VENV)/stamp-test ## Python tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-sanitize: ## C++ tests under the address and undefined-behaviour sanitizers, threads under theirs
+sanitize: $(VENV)/stamp-test ## C++ tests and the native Python module under address, undefined-behaviour and thread sanitizers
 	cmake -S . -B build/sanitize -DBIRTHMARK_TESTS=ON -DBIRTHMARK_WERROR=ON \
 	  -DBIRTHMARK_SANITIZE=address,undefined
 	cmake --build build/sanitize -j $(JOBS)
 	ctest --test-dir build/sanitize --output-on-failure -j $(JOBS)
+	PYTHON=$(BIN)/python JOBS=$(JOBS) tools/sanitize_python.sh
 	cmake -S . -B build/sanitize-threads -DBIRTHMARK_TESTS=ON -DBIRTHMARK_WERROR=ON \
 	  -DBIRTHMARK_SANITIZE=thread
 	cmake --build build/sanitize-threads -j $(JOBS) --target test_threads
@@ -85,7 +86,7 @@ mutants: $(VENV)/stamp-package $(VENV)/stamp-test ## change SAMPLE (20) places e
 	PYTHON=$(BIN)/python tools/mutants.sh $(SAMPLE)
 
 sbom: $(VENV)/stamp-package ## dist/sbom.json (CycloneDX) and the licences of what is installed with it
-	tools/sbom.sh dist $(VENV)
+	$(BIN)/python tools/sbom.py dist
 
 cross: ## C++ tests for 64-bit Arm (needs g++-aarch64-linux-gnu; runs them with qemu-user-static)
 	tools/cross.sh $(JOBS)

@@ -188,6 +188,7 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
         ("text.png", "not a PNG, JPEG, WebP, BMP or TIFF file"),
         ("missing.png", "No such file"),
         (".", "directory"),
+        ("/dev/zero", "not a regular file"),
     ):
         with pytest.raises(InvalidPicture, match=reason):
             read_picture(tmp_path / name)
@@ -206,6 +207,8 @@ def test_gather(tmp_path: Path) -> None:
     assert [f.name for f in found.ignored] == ["notes.txt", "sub"]
     with pytest.raises(InvalidPicture, match=r"missing\.png: no such file"):
         gather_pictures([tmp_path, tmp_path / "missing.png"])
+    with pytest.raises(InvalidPicture, match="File name too long"):
+        gather_pictures([tmp_path, tmp_path / ("x" * 300)])
     (tmp_path / "none").mkdir()
     with pytest.raises(InvalidPicture, match="no pictures"):
         gather_pictures([tmp_path / "none"])

@@ -89,6 +89,38 @@ def test_a_folder_gives_its_pictures_and_names_the_rest(tmp_path: Path) -> None:
     assert "folder" in reasons["sub"] and "archive" in reasons["z.zip"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_what_would_never_end_is_named_and_not_opened(tmp_path: Path) -> None:
+    """A pipe waits for somebody who writes, a device gives bytes for ever."""
+    write_png(tmp_path / "a.png", noise(0))
+    for name in ("pipe.png", "pipe.mp4", "pipe.zip"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "zeros.png").symlink_to("/dev/zero")
+    (tmp_path / "round.png").symlink_to("round.png")
+    (tmp_path / "nowhere.png").symlink_to("missing")
+    given = SuspectPictures([tmp_path, tmp_path / "pipe.zip"])
+    assert list(readable(given)) == [str(tmp_path / "a.png")]
+    assert given.count() == 8
+    reasons = {Path(name).name: reason for name, reason in refused(given).items()}
+    special = {name for name, reason in reasons.items() if "not a regular file" in reason}
+    assert special == {"pipe.png", "pipe.mp4", "pipe.zip", "zeros.png"}
+    assert "No such file" in reasons["nowhere.png"]
+    assert "symbolic links" in reasons["round.png"]
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root may look everywhere")
+def test_a_locked_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0)
+    for name in ("locked", "locked/a.png"):
+        with pytest.raises(InvalidPicture, match=r"locked.*Permission denied"):
+            SuspectPictures([tmp_path / name])
+
+
+def test_a_name_that_cannot_be_is_refused() -> None:
+    with pytest.raises(InvalidPicture, match="File name too long"):
+        SuspectPictures(["x" * 300])
+
+
 @pytest.mark.parametrize("name", ["nowhere.png", "no*.png", "empty"])
 def test_nothing_there_is_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()

@@ -4,7 +4,7 @@
 #   PYTHON=python JOBS=2 tools/sanitize_python.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python=$(command -v "${PYTHON:-python3}")
+python=$("${PYTHON:-python3}" -c "import sys; print(sys.executable)")  # CMake wants the whole path
 build=build/sanitize-python
 package=$build/package
 
@@ -21,7 +21,9 @@ cp $build/_core*.so $package/birthmark/
 
 # The runtime has to come first in the process; Python itself does not link it.
 runtime=$("${CXX:-g++}" -print-file-name=libasan.so):$("${CXX:-g++}" -print-file-name=libstdc++.so)
-LD_PRELOAD=$runtime ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-  PYTHONPATH=$PWD/$package OMP_NUM_THREADS=1 OPENCV_LOG_LEVEL=SILENT CI=true \
-  "$python" -m pytest -q -p no:cacheprovider tests/test_kernels_agree.py tests/test_embed_contract.py \
+export LD_PRELOAD=$runtime ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+export PYTHONPATH=$PWD/$package OMP_NUM_THREADS=1 OPENCV_LOG_LEVEL=SILENT CI=true
+# Another birthmark, an installed one say, would pass as well.
+"$python" -c "import birthmark._core as core; assert core.__file__.startswith('$PWD/$package/')"
+"$python" -m pytest -q -p no:cacheprovider tests/test_kernels_agree.py tests/test_embed_contract.py \
   tests/test_formats.py tests/test_formats_refused.py tests/test_tiles_and_streams.py "$@"

@@ -46,28 +46,35 @@ def gather_pictures(paths: Iterable[StrPath]) -> Gathered:
     twice (also through a link) is listed once, so that no evidence is counted double.
 
     Raises:
-        InvalidPicture: a path is missing, or a folder holds no picture.
+        InvalidPicture: a path is missing or cannot be looked at, or a folder holds no picture.
     """
     files: dict[str, AnyPath] = {}
     ignored: list[AnyPath] = []
     for path in map(as_path, paths):
-        if path.is_dir():
-            entries = entries_of(path)
-            found = [e for e, is_folder in entries if _looks_like_picture(e, is_folder)]
-            if not found:
-                raise InvalidPicture(f"{path}: no pictures in this folder")
-            ignored += [e for e, is_folder in entries if not _looks_like_picture(e, is_folder)]
-        elif path.exists():
-            found = [path]
-        else:
-            raise InvalidPicture(f"{path}: no such file or folder")
+        try:
+            found, besides = _at(path)
+        except OSError as error:
+            raise InvalidPicture(f"{path}: {error.strerror or error}") from error
+        ignored += besides
         for file in found:
             files.setdefault(real_path(file), file)
     return Gathered(tuple(files.values()), tuple(ignored))
 
 
-def _looks_like_picture(path: AnyPath, is_folder: bool) -> bool:
-    return path.suffix.lower() in SUFFIXES and not is_folder
+def _at(path: AnyPath) -> tuple[list[AnyPath], list[AnyPath]]:
+    """The pictures that a path stands for, and what is beside them in a folder."""
+    if not path.is_dir():
+        if not path.exists():
+            raise InvalidPicture(f"{path}: no such file or folder")
+        return [path], []
+    found: list[AnyPath] = []
+    besides: list[AnyPath] = []
+    for entry, is_folder in entries_of(path):
+        is_picture = entry.suffix.lower() in SUFFIXES and not is_folder
+        (found if is_picture else besides).append(entry)
+    if not found:
+        raise InvalidPicture(f"{path}: no pictures in this folder")
+    return found, besides
 
 
 def read_picture(path: StrPath) -> Picture:

@@ -20,6 +20,8 @@ from birthmark.errors import MissingLibrary
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.I)
 _MOST_REASON_CHARACTERS = 200
+NOT_REGULAR = "not a regular file"
+"""What is said of a pipe or a device."""
 
 
 @dataclass(frozen=True, order=True)
@@ -178,11 +180,18 @@ def real_path(path: AnyPath) -> str:
     return str(path) if isinstance(path, RemotePath) else os.path.realpath(path)
 
 
+def is_special(path: AnyPath) -> bool:
+    """Whether a pipe or a device is there, whose content may never end."""
+    return isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir())
+
+
 def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
-    """A file's content. Raises OSError, beyond ``most`` bytes too."""
+    """A regular file's content. Raises OSError, also beyond ``most`` bytes."""
     found = as_path(path)
     if isinstance(found, RemotePath):
         return found.read_bytes(most)
+    if is_special(found):
+        raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
     if found.stat().st_size > most:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return found.read_bytes()

@@ -35,7 +35,15 @@ from birthmark.pictures import (
     gather_pictures,
     read_picture,
 )
-from birthmark.remote import AnyPath, RemotePath, as_path, entries_of, real_path
+from birthmark.remote import (
+    NOT_REGULAR,
+    AnyPath,
+    RemotePath,
+    as_path,
+    entries_of,
+    is_special,
+    real_path,
+)
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 ARCHIVE_SUFFIX = ".zip"
@@ -107,7 +115,8 @@ class SuspectPictures:
 
     Raises:
         InvalidArray: something is neither an array nor a path.
-        InvalidPicture: a path is missing, a folder holds no picture, or nothing matches a pattern.
+        InvalidPicture: a path is missing or cannot be looked at, a folder holds no picture, or
+            nothing matches a pattern.
         ValueError: ``every`` is below 1.
     """
 
@@ -122,7 +131,12 @@ class SuspectPictures:
                 array: Picture = source
                 self._sources.append(SuspectPicture(f"picture {i + 1}", partial(_same, array)))
                 continue
-            for found in _found(path_of(source, i)):
+            path = path_of(source, i)
+            try:
+                all_found = [_named_if_special(found) for found in _found(path)]
+            except OSError as error:
+                raise InvalidPicture(f"{name_of(path)}: {error.strerror or error}") from error
+            for found in all_found:
                 if isinstance(found, SuspectPicture):
                     self._sources.append(found)
                 elif (real := real_path(found)) not in seen:
@@ -249,6 +263,13 @@ def _refusal(name: str, reason: str) -> SuspectPicture:
 
 def _refuse(why: str) -> NoReturn:
     raise InvalidPicture(why)
+
+
+def _named_if_special(found: AnyPath | SuspectPicture) -> AnyPath | SuspectPicture:
+    """The same, unless it is a pipe or a device: those are not opened."""
+    if isinstance(found, SuspectPicture) or not is_special(found):
+        return found
+    return _refusal(name_of(found), NOT_REGULAR)
 
 
 def _is_video(path: AnyPath) -> bool:

@@ -301,6 +301,16 @@ void ALaterCallersStructureIsTakenUnlessItAsksForMore() {
   CHECK(out == expected);
   later.news = 1;
   CHECK(birthmark_embed(context, &later.now, &target, nullptr) == BIRTHMARK_STRUCT_SIZE);
+  struct {
+    birthmark_target now;
+    std::int64_t news;
+  } later_target;
+  birthmark_target_init(&later_target.now, sizeof(later_target));
+  birthmark_target_pixels(&later_target.now, out.data(), 3 * kWidth, 3);
+  later.news = 0;
+  CHECK(birthmark_embed(context, &later.now, &later_target.now, nullptr) == BIRTHMARK_OK);
+  later_target.news = 1;
+  CHECK(birthmark_embed(context, &later.now, &later_target.now, nullptr) == BIRTHMARK_STRUCT_SIZE);
   birthmark_destroy(context);
 }
 

@@ -42,11 +42,15 @@ Bytes Values(std::size_t count, Element element, std::uint32_t state) {
   return bytes;
 }
 
-birthmark::MarkFile ExampleMark() {
+// A mark whose echo reaches so far, with a tint if it is the farthest.
+birthmark::MarkFile ExampleMark(int reach) {
   birthmark::MarkFile mark;
-  for (int o = 0; o < birthmark::kGainRows; ++o) {
+  for (int row = 0; row < birthmark::kGainRows; ++row) {
+    const int farthest =
+        row < birthmark::kOrbits ? birthmark::kOrbitTable.at[row].i : birthmark::kRadius;
+    if (farthest > reach) continue;
     for (int t = 0; t < birthmark::kTones; ++t) {
-      mark.gains[o][t] = static_cast<std::int16_t>((53 * o + 17 * t) % 901 - 450);
+      mark.gains[row][t] = static_cast<std::int16_t>((53 * row + 17 * t) % 901 - 450);
     }
   }
   return mark;
@@ -180,21 +184,53 @@ void EveryHalfIsLoadedAlike(Embedder& plain, Embedder& other) {
         expected[0x0400] == 1.0f && expected[0x01ff] == 0.0f && expected[0x0203] == 1.0f);
 }
 
+// Infinite, and no number, of either sign, in a picture's first, last and some other place.
+void HalvesThatAreNotFiniteAreRefused(Embedder& embedder) {
+  constexpr Shape kShape = {67, 3, 3, true};
+  const std::size_t count = std::size_t{3} * 67 * 3;
+  Bytes memory = Values(count, Element::kFloat16, 1), out(count);
+  const Source source = SourceOf(memory, Element::kFloat16, kShape, false);
+  Target target;
+  for (int c = 0; c < 3; ++c) target.plane[c] = {out.data() + c, 3 * 67, 3};
+  CHECK(embedder.Embed(source, target, {0, 3, 0, 67}) == Status::kOk);
+  for (const std::size_t at : {std::size_t{0}, count / 2, count - 1}) {
+    const std::uint8_t before[2] = {memory[2 * at], memory[2 * at + 1]};
+    for (const int bits : {0x7c00, 0xfc00, 0x7e00, 0xfdff}) {
+      memory[2 * at] = static_cast<std::uint8_t>(bits & 255);
+      memory[2 * at + 1] = static_cast<std::uint8_t>(bits >> 8);
+      CHECK(embedder.Embed(source, target, {0, 3, 0, 67}) == Status::kNotFinite);
+    }
+    memory[2 * at] = before[0];
+    memory[2 * at + 1] = before[1];
+  }
+}
+
 }  // namespace
 
 int main() {
   constexpr Shape kShapes[] = {{1, 1, 3, false},  {2, 3, 4, true},   {33, 9, 3, false},
                                {67, 11, 4, true}, {45, 6, 1, false}, {1931, 2, 4, false},
                                {40, 13, 3, true}};
-  Embedder plain(std::nullopt, Isa::kScalar), marked(ExampleMark(), Isa::kScalar);
   for (Isa isa : birthmark::kAllIsas) {
     if (!birthmark::IsaIsUsable(isa)) continue;
-    Embedder other_plain(std::nullopt, isa), other_marked(ExampleMark(), isa);
+    Embedder plain(std::nullopt, Isa::kScalar), other_plain(std::nullopt, isa);
     EveryHalfIsLoadedAlike(plain, other_plain);
-    for (Element element : kElements) {
-      for (const Shape& shape : kShapes) {
-        KernelsAgree(plain, other_plain, element, shape, true);
-        KernelsAgree(marked, other_marked, element, shape, false);
+    HalvesThatAreNotFiniteAreRefused(other_plain);
+    for (bool ranged : {false, true}) {
+      for (Element element : kElements) {
+        for (const Shape& shape : kShapes) {
+          KernelsAgree(plain, other_plain, element, shape, ranged);
+        }
+      }
+    }
+    for (int reach : {3, 4, birthmark::kRadius}) {
+      Embedder marked(ExampleMark(reach), Isa::kScalar), other(ExampleMark(reach), isa);
+      for (Element element : kElements) {
+        for (const Shape& shape : kShapes) {
+          // What several tiles bring is the same for every reach, and takes most of the time.
+          if (reach < birthmark::kRadius && shape.width > birthmark::kTileWidth) continue;
+          KernelsAgree(marked, other, element, shape, false);
+        }
       }
     }
   }

@@ -9,6 +9,7 @@
 
 #include "contract/mark_file.h"
 #include "tests/cpp/check.h"
+#include "tests/cpp/crc32.h"
 
 namespace {
 
@@ -19,6 +20,7 @@ using birthmark::kTintGainMax;
 using birthmark::kTones;
 using birthmark::MarkFile;
 using birthmark::MarkFileStatus;
+using checks::Crc32;
 using Bytes = std::vector<std::uint8_t>;
 
 // The contract's bound on the sum of a tone's magnitudes.
@@ -31,16 +33,6 @@ constexpr MarkFileStatus kStatuses[] = {
 MarkFileStatus StatusOf(std::span<const std::uint8_t> bytes) {
   MarkFile mark;
   return birthmark::ParseMarkFile(bytes, mark);
-}
-
-// CRC-32 of IEEE 802.3, bit by bit: an opinion of its own.
-std::uint32_t Crc32(std::span<const std::uint8_t> bytes) {
-  std::uint32_t crc = 0xFFFFFFFF;
-  for (std::uint8_t byte : bytes) {
-    crc ^= byte;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0xEDB88320 : 0);
-  }
-  return ~crc;
 }
 
 Bytes Written(const MarkFile& mark) {

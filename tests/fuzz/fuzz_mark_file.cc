@@ -8,22 +8,15 @@
 #include "birthmark/birthmark.h"
 #include "contract/mark_file.h"
 #include "input.h"
+#include "tests/cpp/crc32.h"
 
 namespace {
 
 using birthmark::kMarkFileBytes;
 using birthmark::MarkFile;
 using birthmark::MarkFileStatus;
+using checks::Crc32;
 using fuzz::Bytes;
-
-std::uint32_t Crc32(std::span<const std::uint8_t> bytes) {
-  std::uint32_t crc = 0xFFFFFFFF;
-  for (std::uint8_t byte : bytes) {
-    crc ^= byte;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0xEDB88320 : 0);
-  }
-  return ~crc;
-}
 
 int Number(const Bytes& bytes, std::size_t at) { return bytes[at] + 256 * bytes[at + 1]; }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -30,6 +30,17 @@ class Window:
         (rows, columns), (down, across) = self.kernel, self.dilations
         return (rows - 1) * down, (columns - 1) * across
 
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What ONNX's Conv and ConvTranspose are told of it."""
+        return {
+            "kernel_shape": self.kernel,
+            "strides": self.strides,
+            "pads": self.pads,
+            "dilations": self.dilations,
+            "group": self.groups,
+        }
+
     def taps(self) -> list[tuple[int, int]]:
         """Where each tap reads, in padded input coordinates."""
         (rows, columns), (down, across) = self.kernel, self.dilations
@@ -38,16 +49,7 @@ class Window:
 
 def convolve(x: Tensor, weight: Tensor, window: Window) -> Tensor:
     """The convolution itself."""
-    return x.graph.op(
-        "Conv",
-        x,
-        weight,
-        kernel_shape=window.kernel,
-        strides=window.strides,
-        pads=window.pads,
-        dilations=window.dilations,
-        group=window.groups,
-    )
+    return x.graph.op("Conv", x, weight, **window.attributes)
 
 
 def input_gradient(
@@ -72,17 +74,7 @@ def input_gradient(
         x[2 + a] + pads[a] + pads[2 + a] - ((g_shape[2 + a] - 1) * window.strides[a] + reach[a] + 1)
         for a in (0, 1)
     ]
-    return g.graph.op(
-        "ConvTranspose",
-        g,
-        weight,
-        kernel_shape=window.kernel,
-        strides=window.strides,
-        pads=window.pads,
-        dilations=window.dilations,
-        group=window.groups,
-        output_padding=spare,
-    )
+    return g.graph.op("ConvTranspose", g, weight, **window.attributes, output_padding=spare)
 
 
 def weight_gradient(x: Tensor, g: Tensor, window: Window, x_shape: Shape, g_shape: Shape) -> Tensor:
