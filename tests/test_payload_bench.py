@@ -76,12 +76,11 @@ def test_capacity_grows_with_the_cosine_and_is_what_the_code_reads(benches) -> N
     simulation, bench = benches
     rng = np.random.default_rng(3)
     ones = np.ones(68, np.int8)
-    soft = {c: simulation.soft_chips(ones, c, rng) for c in (0.1, 0.5, 0.75, 0.95)}
-    bits = {c: bench.capacity([s], codes=30) for c, s in soft.items()}
-    assert bits[0.1] < 4 < bits[0.5] < bits[0.75] < bits[0.95]
-    assert 14 <= bits[0.5] <= 20 and 30 <= bits[0.75] <= 42
-    together = bench.capacity([soft[0.5], simulation.soft_chips(ones[:24], 0.95, rng)], codes=30)
-    assert together > bits[0.5] + 10
+    soft = {c: simulation.soft_chips(ones, c, rng) for c in (0.1, 0.5, 0.75)}
+    bits = {c: bench.capacity([s], codes=20) for c, s in soft.items()}
+    assert bits[0.1] < 4 and 8 <= bits[0.5] <= 20 and 30 <= bits[0.75] <= 42
+    together = bench.capacity([soft[0.1], simulation.soft_chips(ones[:24], 0.9, rng)], codes=20)
+    assert 8 <= together <= 24
 
 
 def test_agreement_undoes_rotation_pad_and_codeword(benches, session_claim, published) -> None:
