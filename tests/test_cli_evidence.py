@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from authority import Authority
-from birthmark import cli, model_calibration
+from birthmark import cli, model_calibration, resources
 from birthmark.calibration import Calibration
 from birthmark.claim import Claim
-from birthmark.cli import shared
+from birthmark.cli import marking, shared
+from birthmark.emblem import text
 from birthmark.keys import OwnerKey
 
 PASSPHRASE = "correct horse battery staple"
@@ -276,3 +277,42 @@ def test_secrets_are_in_nothing_that_was_printed_or_written(work: Path, run: Run
             ):
                 assert spelling not in data, name
     assert b"Acme" not in (work / "acme.mark").read_bytes()
+
+
+def test_prints_the_emblem_of_a_claim(work: Path, run: Run) -> None:
+    emblem = Claim.load(work / "claim.json").emblem
+    code, out, _ = run("claim-info claim.json")
+    assert code == 0 and all(line in out for line in text(emblem))
+    assert json.loads(run("claim-info claim.json --json")[1])["emblem"] == emblem
+
+
+def test_a_claim_says_what_its_emblem_is_drawn_from(
+    work: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def quick(key, owner, model, path, inputs, *, draws, **stated):
+        return Claim.create(key, owner, path, b"c", **stated)
+
+    monkeypatch.setattr(marking, "claim_model", quick)
+    model = work / "model.onnx"
+    shutil.copy(resources.models_folder() / "espcn_x2.onnx", model)
+    bar = np.full((80, 80, 3), 255, np.uint8)
+    bar[20:60, 30:50] = 0
+    flat = np.full_like(bar, 9)
+    for name, picture, source in (("bar", bar, "logo"), ("flat", flat, "public key")):
+        cv2.imwrite(str(work / f"{name}.png"), picture)
+        files = f"--model model.onnx --logo {name}.png -o {name}.json"
+        code, out, _ = run(f"claim --key owner.key --owner A {files}")
+        assert code == 0 and f"drawn from the {source}" in out
+        drawn = Claim.load(work / f"{name}.json").emblem
+        assert f"emblem {drawn}" in out and all(row in out for row in text(drawn))
+    assert Claim.load(work / "bar.json").emblem == "33333333"
+
+
+def test_verify_shows_claimed_and_restored(run: Run) -> None:
+    _, out, _ = run("verify --key owner.key --claim claim.json photos --json")
+    facts = json.loads(out)
+    assert facts["payload"] is None and facts["payload_guess"] != facts["emblem"]
+    _, out, _ = run("verify --key owner.key --claim claim.json photos")
+    assert "likeliest is noise" in out and "restored  " not in out
+    rows = zip(text(facts["emblem"]), text(facts["payload_guess"]), strict=True)
+    assert all(f"{left}    {right}".rstrip() in out for left, right in rows)

@@ -91,3 +91,20 @@ def test_planes_are_what_a_model_is_given() -> None:
     planes = as_planes(picture)
     assert planes.dtype == np.float32 and planes.flags.c_contiguous
     assert np.array_equal(planes[0, 1], picture[:, :, 1].astype(np.float32) / 255)
+
+
+def test_the_emblem_of_a_same_size_model_is_smaller(
+    calibration: Calibration, models_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_calibration, "_outputs", lambda model, inputs: [])
+    monkeypatch.setattr(model_calibration, "_calibrated", lambda model, outputs: calibration)
+    monkeypatch.setattr(model_calibration, "squares", lambda outputs: [])
+    monkeypatch.setattr(model_calibration, "_legibility", lambda *_: 0.0)
+    key = OwnerKey.generate()
+    for name, rows in (("espcn_x2.onnx", 8), ("denoise_small.onnx", 4)):
+        path = models_folder / name
+        model = ImageModel(path, threads=1)
+        claim = model_calibration.claim_model(key, "A", model, path, [], draws=1)
+        assert len(claim.emblem) == rows
+        asked = model_calibration.claim_model(key, "A", model, path, [], draws=1, emblem_rows=12)
+        assert len(asked.emblem) == 12
