@@ -113,17 +113,24 @@ def test_the_tint_adds_to_what_answers_say(
 def test_customers_who_average_their_pictures_are_named_and_nobody_else(
     session_claim: Owned, customers: Customers, sr_model: ImageModel, published
 ) -> None:
+    """Four pairs: how well two marks are read beside each other differs from pair to pair."""
     owner, claim, calibration = session_claim
     outputs = [sr_model.output(x) for x in published.inputs]
-    copies = [
-        [Embedder(provision(owner, claim, NAMES[i])).embed(y).astype(np.uint16) for y in outputs]
-        for i in (3, 4)
-    ]
-    averaged = [((a + b + 1) // 2).astype(np.uint8) for a, b in zip(*copies, strict=True)]
-    estimate = measure(averaged, claim, claim.mark_key(owner)).estimate(calibration)
-    found = customers.trace(estimate, RATE)
-    named = {one.customer for one in found.named}
-    assert named and named <= {NAMES[3], NAMES[4]}
+    found_somebody = 0
+    for members in ((3, 4), (5, 6), (7, 8), (9, 10)):
+        copies = [
+            [
+                Embedder(provision(owner, claim, NAMES[i])).embed(y).astype(np.uint16)
+                for y in outputs
+            ]
+            for i in members
+        ]
+        averaged = [((a + b + 1) // 2).astype(np.uint8) for a, b in zip(*copies, strict=True)]
+        estimate = measure(averaged, claim, claim.mark_key(owner)).estimate(calibration)
+        named = {one.customer for one in customers.trace(estimate, RATE).named}
+        assert named <= {NAMES[i] for i in members}
+        found_somebody += bool(named)
+    assert found_somebody >= 3
 
 
 def test_nobody_is_named_for_innocent_suspects(customers: Customers) -> None:
@@ -146,13 +153,16 @@ def test_the_smallest_p_of_a_search_is_as_it_should_be(customers: Customers) -> 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_colluders_with_little_noise_are_named(customers: Customers, count: int) -> None:
-    """One or two all of them; of three, whose marks interfere, mostly one at least."""
+    """One or two all of them; of three, whose marks interfere, mostly one at least.
+
+    Thirty searches: at a rate of 10^-4 a stranger is named in one of 300 such tests.
+    """
     n = customers.directions.shape[1]
     found_somebody = 0
     for seed in range(10):
         rng = np.random.default_rng(seed)
         members = rng.choice(len(NAMES), count, replace=False).tolist()
-        found = customers.trace(mean_mark(customers, members) + 0.2 * noise(seed, n), RATE)
+        found = customers.trace(mean_mark(customers, members) + 0.2 * noise(seed, n), RATE / 10)
         named = {one.customer for one in found.named}
         assert named <= {NAMES[i] for i in members}
         assert count == 3 or len(named) == count
