@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -218,3 +220,25 @@ def test_an_embedder_takes_a_mark_or_its_file(session_claim, published, tmp_path
     with pytest.raises(InvalidMarkFile):
         Embedder(tmp_path / "missing.mark")
     assert owner._secret not in mark.data and mark.data[12:28].hex() == mark.id
+
+
+def test_memory_grows_by_the_statistics_of_a_picture_and_no_more() -> None:
+    """In a process of its own: the peak after 2 000 small pictures, 5 kB of statistics each."""
+    script = """
+import resource
+import numpy as np
+from birthmark.extract import Pool
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+rng, pool = np.random.default_rng(0), Pool()
+for i in range(2000):
+    pool.add(str(i), rng.integers(0, 256, (96, 96, 3), np.uint8))
+    if i == 200:
+        before = peak_mb()
+assert len({p.sums.tobytes() for p in pool.pictures}) == 2000
+print(peak_mb() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 60
