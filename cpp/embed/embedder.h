@@ -2,10 +2,10 @@
 #ifndef BIRTHMARK_EMBED_EMBEDDER_H_
 #define BIRTHMARK_EMBED_EMBEDDER_H_
 
+#include <sys/mman.h>
+
 #include <atomic>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <optional>
 
@@ -16,16 +16,19 @@
 
 namespace birthmark {
 
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
+// Workspaces come from the system and not from the heap: in a process that keeps a little of every
+// call, each would leave a hole in the heap in which the next one does not fit.
+struct Unmap {
+  void operator()(void* memory) const { munmap(memory, sizeof(Workspace)); }
 };
-using WorkspacePointer = std::unique_ptr<Workspace, Free>;
+using WorkspacePointer = std::unique_ptr<Workspace, Unmap>;
 
-// Null when there is no memory.
+// Filled with zeros. Null when there is no memory.
 inline WorkspacePointer NewWorkspace() {
-  void* const memory = std::aligned_alloc(alignof(Workspace), sizeof(Workspace));
-  if (memory != nullptr) std::memset(memory, 0, sizeof(Workspace));
-  return WorkspacePointer(static_cast<Workspace*>(memory));
+  static_assert(alignof(Workspace) <= 4096);
+  void* const memory =
+      mmap(nullptr, sizeof(Workspace), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return WorkspacePointer(memory == MAP_FAILED ? nullptr : static_cast<Workspace*>(memory));
 }
 
 // Hands out workspaces and takes them back. Some are kept, so that calls one after another, or as
@@ -34,7 +37,7 @@ class WorkspaceSlots {
  public:
   WorkspaceSlots() { kept_[0].store(NewWorkspace().release()); }
   ~WorkspaceSlots() {
-    for (std::atomic<Workspace*>& kept : kept_) std::free(kept.load());
+    for (std::atomic<Workspace*>& kept : kept_) WorkspacePointer(kept.load());
   }
   WorkspaceSlots(const WorkspaceSlots&) = delete;
   WorkspaceSlots& operator=(const WorkspaceSlots&) = delete;

@@ -3,6 +3,7 @@
 #define BIRTHMARK_EMBED_ROW_STREAM_H_
 
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 
 #include "embed/check.h"
@@ -10,6 +11,10 @@
 #include "embed/job.h"
 
 namespace birthmark {
+
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
 
 // Pulled rows are, byte for byte, those that the whole picture would have. Rows wait as they were
 // loaded until those around them are there; of rows above the next to be pulled only the luma is

@@ -2,6 +2,7 @@
 // kept: the bytes of one thread. Meant for the thread sanitizer.
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <thread>
 #include <vector>
 
