@@ -22,12 +22,11 @@ from birthmark.calibration import (
 from birthmark.errors import CouldNotJudge, InvalidArray
 from birthmark.extractor import foreseen, trained_sha256
 from birthmark.pictures import Picture, check_picture
-from birthmark.sums import SHAPE, Sums, sums_of, texture, total_of
+from birthmark.sums import Sums, sums_of, texture, total_of
 from birthmark.tails import log10_p_of_cosine
 
 _OUTLIER_LEVELS = 12.0
 _BLOCK_PX = 16
-_BLOCK_PICTURES = 256
 _TINT_ROWS = _core.TINT_FIELDS * _core.TONES
 _EXTRACTOR_MODULES = (
     *("calibration", "exact_tests", "extract", "extractor", "geometry", "keys", "mark"),
@@ -58,8 +57,6 @@ class Pool:
     rejected: list[tuple[str, str]] = field(default_factory=list)
     """Name and reason of what was left out."""
     _seen: set[str] = field(init=False)
-    _block: Sums = field(init=False, repr=False)
-    _kept: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         """Remember what is there already."""
@@ -79,22 +76,7 @@ class Pool:
         height, width, _ = picture.shape
         sums = sums_of(picture)
         self._seen.add(digest)
-        sums = self._keep(sums)
         self.pictures.append(PictureStatistics(name, digest, height, width, sums, input_sha256))
-
-    def _keep(self, sums: Sums) -> Sums:
-        """The same numbers in a block that holds many pictures'.
-
-        Each alone would lie where the measuring has just freed its scratch, which then fits there
-        no more: memory would grow by the scratch (400 kB) for each picture.
-        """
-        at = self._kept % _BLOCK_PICTURES
-        if at == 0:
-            self._block = np.empty((_BLOCK_PICTURES, *SHAPE), np.int64)
-        self._kept += 1
-        self._block[at] = sums
-        kept: Sums = self._block[at]
-        return kept
 
     def total(self) -> Sums:
         """Sum over the pictures. Raises CouldNotJudge when there are none."""
