@@ -25,8 +25,8 @@ def _turned(picture: Picture) -> Picture:
 def _marked_again(picture: Picture) -> Picture:
     """With the mark of another scheme (invisible-watermark's dwtDct) on top."""
     # The package always imports torch, which only another method of it uses.
-    if importlib.util.find_spec("torch") is None:
-        sys.modules.setdefault("torch", types.ModuleType("torch"))
+    if "torch" not in sys.modules and importlib.util.find_spec("torch") is None:
+        sys.modules["torch"] = types.ModuleType("torch")
     import imwatermark
 
     encoder = imwatermark.WatermarkEncoder()
