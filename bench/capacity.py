@@ -28,15 +28,13 @@ sys.path.insert(0, str(Path(__file__).parent / "surrogates"))
 from run import TASKS, Bench, squares
 
 from birthmark import emblem
-from birthmark.calibration import Calibration
 from birthmark.claim import Claim
-from birthmark.extract import read_echo
 from birthmark.keys import MarkKey
 from birthmark.mark import claimed_chips, rotation
 from birthmark.models import ImageModel
-from birthmark.payload import PayloadCode, chip_pad, half_log_ratios, payload_code
+from birthmark.payload import PayloadCode, half_log_ratios
 from birthmark.pictures import Picture
-from birthmark.sums import texture, total_of
+from birthmark.report.emblems import likeliest_by_count
 from birthmark.verdict import Verdict, verify
 
 FloatArray = npt.NDArray[np.float64]
@@ -84,22 +82,16 @@ def capacity(parts: Sequence[FloatArray], codes: int) -> int:
 
 def correlations(verdict: Verdict, key: MarkKey) -> list[float]:
     """NC of the likeliest emblem after COUNTS and all pictures, blind."""
-    claim = verdict.claim
-    calibration = Calibration.from_bytes(claim.calibration)
-    n, pictures = calibration.coordinates, verdict.measured.pool.pictures
-    code, pad = payload_code((n,), len(claim.payload)), chip_pad(key, n)
+    pictures = len(verdict.measured.pool.pictures)
+    guesses = likeliest_by_count(verdict, key, {*COUNTS, pictures})
     found = []
-    for count in (*COUNTS, len(pictures)):
-        if count > len(pictures):
+    for count in (*COUNTS, pictures):
+        if count > pictures:
             found.append(math.nan)
-            continue
-        sums = total_of([p.sums for p in pictures[:count]])
-        if not texture(sums):
+        elif count in guesses:
+            found.append(emblem.correlation(verdict.claim.emblem, guesses[count]))
+        else:
             found.append(0.0)
-            continue
-        soft = rotation(key, n).T @ read_echo(sums, calibration)
-        decoded = code.decode(half_log_ratios(soft, verdict.tests.cosine), pad)
-        found.append(emblem.correlation(claim.emblem, emblem.from_bits(decoded.bits)))
     return found
 
 

@@ -23,9 +23,10 @@ from birthmark import claim as claim_module
 from birthmark.calibration import Calibration, calibrate
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
-from birthmark.keys import OwnerKey
+from birthmark.keys import MarkKey, OwnerKey
 from birthmark.mark import provision
 from birthmark.models import ImageModel
+from birthmark.verdict import Verdict, verify
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ROOT / "tests" / "data" / "photos"
@@ -167,3 +168,17 @@ def published(
     outputs = [sr_model.output(p) for p in inputs]
     plain, marked = Embedder(None), Embedder(provision(key, claim))
     return Published(inputs, [plain.embed(y) for y in outputs], [marked.embed(y) for y in outputs])
+
+
+@pytest.fixture(scope="session")
+def verdict(session_claim: tuple[OwnerKey, Claim, Calibration], published: Published) -> Verdict:
+    """On all published pictures, blind."""
+    key, claim, _ = session_claim
+    return verify(published.marked, claim, key)
+
+
+@pytest.fixture(scope="session")
+def mark_key(session_claim: tuple[OwnerKey, Claim, Calibration]) -> MarkKey:
+    """That of the session's claim."""
+    key, claim, _ = session_claim
+    return claim.mark_key(key)

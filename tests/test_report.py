@@ -62,18 +62,6 @@ class Checker(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.fixture(scope="module")
-def verdict(session_claim, published) -> Verdict:
-    key, claim, _ = session_claim
-    return verify(published.marked, claim, key)
-
-
-@pytest.fixture(scope="module")
-def mark_key(session_claim) -> Any:
-    key, claim, _ = session_claim
-    return claim.mark_key(key)
-
-
 def checked(text: str) -> Checker:
     """A report's tags and addresses, after checking that it is whole and asks for nothing."""
     checker = Checker()

@@ -5,27 +5,13 @@ from __future__ import annotations
 import base64
 import dataclasses
 import re
-from typing import Any
 
 import numpy as np
-import pytest
 
 from birthmark import emblem
 from birthmark.pictures import decode_picture
 from birthmark.report import render
 from birthmark.verdict import Verdict, verify
-
-
-@pytest.fixture(scope="module")
-def verdict(session_claim, published) -> Verdict:
-    key, claim, _ = session_claim
-    return verify(published.marked, claim, key)
-
-
-@pytest.fixture(scope="module")
-def mark_key(session_claim) -> Any:
-    key, claim, _ = session_claim
-    return claim.mark_key(key)
 
 
 def pictures_in(text: str) -> list[tuple[str, np.ndarray]]:

@@ -34,12 +34,6 @@ RATE = 1e-3
 
 
 @pytest.fixture(scope="module")
-def mark_key(session_claim: Owned) -> MarkKey:
-    owner, claim, _ = session_claim
-    return claim.mark_key(owner)
-
-
-@pytest.fixture(scope="module")
 def customers(session_claim: Owned, mark_key: MarkKey) -> Customers:
     return Customers(NAMES, session_claim[1], mark_key)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from birthmark import emblem, payload
 from birthmark.calibration import Calibration
 from birthmark.extract import read_echo
@@ -56,22 +58,9 @@ def emblems_by_count(verdict: Verdict, key: MarkKey) -> str:
     ``key`` is that of the mark that was looked for. Not every one is trusted; the likeliest is
     shown.
     """
-    pictures = verdict.measured.pool.pictures
-    calibration = Calibration.from_bytes(verdict.claim.calibration)
-    n, claimed = calibration.coordinates, verdict.claim.emblem
-    code = payload.payload_code((n,), len(verdict.claim.payload))
-    turn, pad = rotation(key, n), payload.chip_pad(key, n)
-    counts = [count for count, _ in verdict.curve]
-    running, figures = total_of([]), []
-    for count, picture in enumerate(pictures, 1):
-        running += picture.sums
-        # A picture without texture says nothing.
-        if count not in counts or not texture(running):
-            continue
-        soft = turn.T @ read_echo(running, calibration)
-        decoded = code.decode(payload.half_log_ratios(soft, verdict.tests.cosine), pad)
-        guess = emblem.from_bits(decoded.bits)
-        nc = emblem.correlation(claimed, guess)
+    figures = []
+    for count, guess in likeliest_by_count(verdict, key, [n for n, _ in verdict.curve]).items():
+        nc = emblem.correlation(verdict.claim.emblem, guess)
         pooled = f"{count} picture{'s' if count > 1 else ''}"
         alt = f"Likeliest emblem in {pooled}; its agreement with the claim's is {nc:.2f}"
         figures.append(_figure(guess, alt, f"{pooled}: {nc:.2f}", _SMALL_SIDE_PX))
@@ -80,6 +69,29 @@ def emblems_by_count(verdict: Verdict, key: MarkKey) -> str:
         " normalised correlation (NC) with the claim's. Read from the echo alone, without the"
         f' owner\'s model.</p><div class="emblems small">{"".join(figures)}</div>'
     )
+
+
+def likeliest_by_count(verdict: Verdict, key: MarkKey, counts: Collection[int]) -> dict[int, str]:
+    """The likeliest emblem in the first so many pictures, read from the echo alone.
+
+    Args:
+        verdict: on these pictures.
+        key: that of the mark that was looked for.
+        counts: of pictures; left out are those that there are not, and whose pictures hold no
+            texture.
+    """
+    calibration = Calibration.from_bytes(verdict.claim.calibration)
+    n = calibration.coordinates
+    code = payload.payload_code((n,), len(verdict.claim.payload))
+    turn, pad = rotation(key, n), payload.chip_pad(key, n)
+    running, found = total_of([]), {}
+    for count, picture in enumerate(verdict.measured.pool.pictures, 1):
+        running += picture.sums
+        if count in counts and texture(running):
+            soft = turn.T @ read_echo(running, calibration)
+            decoded = code.decode(payload.half_log_ratios(soft, verdict.tests.cosine), pad)
+            found[count] = emblem.from_bits(decoded.bits)
+    return found
 
 
 def _figure(drawn: str, alt: str, caption: str, side: int, *, faint: bool = False) -> str:
