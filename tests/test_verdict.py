@@ -14,10 +14,13 @@ from scipy import stats
 from scipy.special import betainc
 
 from birthmark.calibration import Calibration
+from birthmark.damages import median
 from birthmark.errors import CouldNotJudge, InvalidArray, InvalidClaim, InvalidModel
 from birthmark.exact_tests import run_tests
+from birthmark.extract import Regression
 from birthmark.keys import MarkKey
-from birthmark.mark import claimed_chips, provision, rotation
+from birthmark.mark import claimed_chips, coordinates, provision, rotation
+from birthmark.pictures import Picture
 from birthmark.tails import log10_p_of_both, log10_p_of_chips, log10_p_of_cosine
 from birthmark.verdict import Decision, verify
 
@@ -84,9 +87,9 @@ def test_an_emblem_needs_as_many_coordinates(session_claim, monkeypatch) -> None
     key = claim.mark_key(owner)
     assert calibration.tint_coordinates < len(claim.payload)
     assert len(claimed_chips(key.tint, claim, calibration.tint_coordinates)) == 24
-    for coordinates, refused in ((8, False), (7, True)):
+    for available, refused in ((8, False), (7, True)):
         with monkeypatch.context() as patch:
-            patch.setattr(Calibration, "coordinates", coordinates)
+            patch.setattr(Calibration, "coordinates", available)
             raised = pytest.raises(InvalidClaim, match="31 coordinates cannot carry 32 bits")
             with raised if refused else pytest.raises(ValueError, match="8"):
                 provision(owner, claim)
@@ -153,6 +156,32 @@ def test_informed_verdict_is_stronger(session_claim, published, sr_model) -> Non
     assert verdict.log10_p == pytest.approx(together)
     assert verify(published.marked, claim, owner).tint_tests is None
     assert verdict.log10_p < verify(published.marked, claim, owner).log10_p
+
+
+def _smoothed(picture: Picture, rng: np.random.Generator) -> Picture:
+    return median(picture)
+
+
+def _noisy_in_part(picture: Picture, rng: np.random.Generator) -> Picture:
+    noise = rng.normal(0, 12, (*picture.shape[:2], 1))
+    noise[:, : picture.shape[1] // 2] = 0
+    return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("fail", [_smoothed, _noisy_in_part])
+def test_what_a_suspect_gets_wrong_hides_no_weak_mark(session_claim, published, fail) -> None:
+    """A twentieth of the mark, beside failings that are much larger."""
+    owner, claim, calibration = session_claim
+    n = calibration.coordinates
+    direction = coordinates(claim.mark_key(owner), claim, n) / np.sqrt(n)
+    rng = np.random.default_rng(8)
+    regression = Regression()
+    for own, marked in zip(published.plain, published.marked, strict=True):
+        learned = 0.05 * (marked.astype(float) - own) + rng.uniform(-0.5, 0.5, own.shape)
+        suspect = np.clip(np.rint(fail(own, rng) + learned), 0, 255).astype(np.uint8)
+        regression.add(suspect, own)
+    read = regression.read(calibration)
+    assert log10_p_of_cosine(float(read @ direction) / float(np.linalg.norm(read)), n) < -12
 
 
 def test_duplicates_count_once_and_bad_files_are_named(session_claim, published, tmp_path) -> None:

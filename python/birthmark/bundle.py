@@ -4,7 +4,7 @@ Members, in this order: ``verdict.json`` (every number and its meaning), ``claim
 :meth:`birthmark.Claim.save` writes it), ``statistics.npy`` (int64 [pictures, sizes, tones,
 orbits + 1]),
 ``estimate.npy`` (float64 [n]), ``inputs.npy`` (as statistics, of the inputs; where a suspect was
-asked), in informed verdicts ``regression.npy`` (float64 [tones, orbits, orbits + 1]: gram, then
+asked), in informed verdicts ``regression.npy`` (float64 [tones, orbits + 2, orbits + 3]: gram, then
 projection), ``tint.npy`` (float64 [m]), ``tint_regression.npy`` (float64 [64, 64 + 3]) and
 ``own.npy`` (int64 [1, sizes, tones, orbits + 1]: the owner's unmarked outputs),
 ``trial.json`` (where a trial was declared), ``manifest.json`` (the SHA-256 of each) and
@@ -47,7 +47,7 @@ from birthmark.exact_tests import (
     count_decoys_as_good,
     tests_agree,
 )
-from birthmark.extract import PictureStatistics, Pool, Regression, extractor_sha256
+from birthmark.extract import FEATURES, PictureStatistics, Pool, Regression, extractor_sha256
 from birthmark.files import StrPath, write_atomically
 from birthmark.geometry import Geometry
 from birthmark.keys import ClaimKey, OwnerKey
@@ -343,7 +343,7 @@ def _measured(
     members: dict[str, bytes], stated: dict[str, Any], claim: Claim, calibration: Calibration
 ) -> tuple[Measured, Estimates]:
     """What the verdict was read from, and the stored estimates."""
-    tones, orbits = _core.TONES, _core.ORBITS
+    tones = _core.TONES
     estimate = from_npy(members, "estimate.npy", "<f8", (calibration.coordinates,))
     sums = from_npy(members, "statistics.npy", "<i8", (stated["pictures"], *SHAPE))
     entries = [
@@ -374,7 +374,7 @@ def _measured(
     if not informed:
         geometry = Geometry(**stated["geometry"])
         return Measured(pool, None, inputs, None, trial, geometry), (estimate, None)
-    both = from_npy(members, "regression.npy", "<f8", (tones, orbits, orbits + 1))
+    both = from_npy(members, "regression.npy", "<f8", (tones, FEATURES, FEATURES + 1))
     rows = _core.TINT_FIELDS * tones
     tint = from_npy(members, "tint.npy", "<f8", (calibration.tint_coordinates,))
     of_tint = from_npy(members, "tint_regression.npy", "<f8", (rows, rows + 3))

@@ -19,6 +19,7 @@ from birthmark.calibration import (
     echoes_by_tone,
     tint_fields,
 )
+from birthmark.damages import compressed, median
 from birthmark.errors import CouldNotJudge, InvalidArray
 from birthmark.extractor import foreseen, trained_sha256
 from birthmark.pictures import Picture, check_picture
@@ -26,6 +27,13 @@ from birthmark.sums import Sums, sums_of, texture, total_of
 from birthmark.tails import log10_p_of_cosine
 
 _OUTLIER_LEVELS = 12.0
+_SURROUNDINGS_PX = 3.0
+# What a surrogate does to the owner's picture besides: it rounds edges off, and it smooths away
+# what compression would. Each of these differences is read beside the mark.
+_FAILINGS = (median, compressed(50))
+_FAILING_RIDGE = 1e-6
+FEATURES = _core.ORBITS + len(_FAILINGS)
+"""Rows of the informed test's equations in each tone: an echo for each orbit, then failings."""
 _BLOCK_PX = 16
 _TINT_ROWS = _core.TINT_FIELDS * _core.TONES
 _EXTRACTOR_MODULES = (
@@ -145,15 +153,16 @@ def pixels_sha256(picture: Picture) -> str:
 class Regression:
     """Normal equations of the informed test: the suspect's deviation from M on M's own carriers.
 
-    For each tone, ``gram`` sums products of orbit echoes and ``projection`` sums echoes times the
-    deviation, both in grey levels. ``tint_gram`` and ``tint_projection`` do the same for what a
-    tint is made of (fields times tones, in this order) and the deviations of red, green and blue.
+    For each tone, ``gram`` sums products of features and ``projection`` sums features times the
+    deviation, both in grey levels. Features are the orbits' echoes, and what two damages (a
+    median of 3 x 3 pixels, JPEG of quality 50) do to M's picture: a surrogate fails in such ways
+    too, which is not to be taken for a mark. ``tint_gram`` and ``tint_projection`` do the same for
+    what a tint is made of (fields times tones, in this order) and the deviations of red, green and
+    blue.
     """
 
-    gram: FloatArray = field(
-        default_factory=lambda: np.zeros((_core.TONES, _core.ORBITS, _core.ORBITS))
-    )
-    projection: FloatArray = field(default_factory=lambda: np.zeros((_core.TONES, _core.ORBITS)))
+    gram: FloatArray = field(default_factory=lambda: np.zeros((_core.TONES, FEATURES, FEATURES)))
+    projection: FloatArray = field(default_factory=lambda: np.zeros((_core.TONES, FEATURES)))
     tint_gram: FloatArray = field(default_factory=lambda: np.zeros((_TINT_ROWS, _TINT_ROWS)))
     tint_projection: FloatArray = field(default_factory=lambda: np.zeros((_TINT_ROWS, 3)))
 
@@ -164,8 +173,9 @@ class Regression:
         suspect that is brighter or softer over wide areas does not drown the mark, and is cut at
         12 levels, so that a suspect's few gross errors do not either. For the tint it is the other
         way round: means over blocks of 16 x 16 pixels are compared, since the finest colours of a
-        suspect are never right; and blocks where the two differ by v in the square count
-        1 / (1 + v) of those where they agree.
+        suspect are never right. Where the two differ by v in the square, in the mean over the
+        surroundings (over the block), a pixel (block) counts 1 / (1 + v) of one where they agree:
+        least squares weighted by the errors' variance.
 
         Raises:
             InvalidArray: the two differ in size.
@@ -177,14 +187,17 @@ class Regression:
             )
         import cv2
 
-        deviation = _luma(suspect) - _luma(own)
-        deviation -= cv2.GaussianBlur(deviation, (0, 0), 2.0)
+        deviation = _fine_difference(suspect, own)
         np.clip(deviation, -_OUTLIER_LEVELS, _OUTLIER_LEVELS, out=deviation)
+        weight = 1 / (1 + cv2.GaussianBlur(deviation**2, (0, 0), _SURROUNDINGS_PX)).reshape(-1)
         deviation = deviation.reshape(-1)
+        failings = np.stack([_fine_difference(fail(own), own).reshape(-1) for fail in _FAILINGS])
         fields = _core.fields(own)
         for t, held, echoes in echoes_by_tone(fields):
-            self.gram[t] += echoes @ echoes.T
-            self.projection[t] += echoes @ deviation[held]
+            features = np.concatenate([echoes, failings[:, held]])
+            weighted = features * weight[held]
+            self.gram[t] += weighted @ features.T
+            self.projection[t] += weighted @ deviation[held]
         self._add_tint(suspect, own, fields)
 
     def _add_tint(self, suspect: Picture, own: Picture, fields_of_own: Fields) -> None:
@@ -217,14 +230,19 @@ class Regression:
         Raises:
             CouldNotJudge: the suspect's outputs equal the owner's, or hold no texture.
         """
-        spread = calibration.spread.astype(np.float64)
-        information = np.einsum("otn,top,ptm->nm", spread, self.gram, spread, optimize=True)
-        projection = np.einsum("otn,to->n", spread, self.projection)
-        if np.trace(information) <= 0 or not projection.any():
-            raise CouldNotJudge("the suspect's outputs tell nothing about a mark")
         n = calibration.coordinates
-        information += 1e-3 * np.trace(information) / n * np.eye(n)
-        return np.linalg.solve(information, projection)
+        # A failing is the same in all tones.
+        unknowns = np.zeros((FEATURES, _core.TONES, n + len(_FAILINGS)))
+        unknowns[: _core.ORBITS, :, :n] = calibration.spread
+        unknowns[_core.ORBITS :, :, n:] = np.eye(len(_FAILINGS))[:, None]
+        information = np.einsum("otn,top,ptm->nm", unknowns, self.gram, unknowns, optimize=True)
+        projection = np.einsum("otn,to->n", unknowns, self.projection)
+        own = np.diag(information)
+        if own[:n].sum() <= 0 or not projection[:n].any():
+            raise CouldNotJudge("the suspect's outputs tell nothing about a mark")
+        mean = own[:n].mean()
+        ridge = np.concatenate([np.full(n, 1e-3 * mean), _FAILING_RIDGE * (own[n:] + mean)])
+        return np.linalg.solve(information + np.diag(ridge), projection)[:n]
 
     def read_tint(self, calibration: Calibration) -> FloatArray:
         """Estimate the coordinates of the suspect's tint: float64 [m].
@@ -243,6 +261,14 @@ class Regression:
         of_channels = np.linalg.lstsq(information, projection, rcond=None)[0][:-1]
         z: FloatArray = of_channels @ np.linalg.inv(DIRECTIONS)
         return z.reshape(-1)
+
+
+def _fine_difference(picture: Picture, own: Picture) -> npt.NDArray[np.float32]:
+    """Difference of luma less its local mean, float32 [h, w]."""
+    import cv2
+
+    difference = _luma(picture) - _luma(own)
+    return np.asarray(difference - cv2.GaussianBlur(difference, (0, 0), 2.0), np.float32)
 
 
 def _luma(picture: Picture) -> npt.NDArray[np.float32]:
