@@ -1,0 +1,63 @@
+"""The bench of learned carriers: what it finds learnable, and the marks that it makes of that."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from birthmark import _core
+from birthmark.training.surrogates import steal
+from conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "bench"))
+        yield importlib.import_module("learned_mark")
+        for name in ("learned_mark", "steal"):
+            sys.modules.pop(name, None)
+
+
+def test_learned_carriers_are_orthogonal_and_the_fastest_come_first(
+    bench, published, tmp_path
+) -> None:
+    inputs, unmarked = published.inputs[:2], published.plain[:2]
+    checkpoint = tmp_path / "cnn.npz"
+    steal(inputs, unmarked, student="cnn", depth=1, width=4, steps=3, checkpoint=checkpoint)
+    network = bench.Network("cnn", 2, 4, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "Network", lambda kind, scale: network)
+        spread = bench.learned(inputs, unmarked, {"cnn": checkpoint}, 1)([], 68)
+    assert spread.shape == (_core.ORBITS, _core.TONES, 68)
+    gram = np.zeros((68, 68))
+    pixels = 0
+    for picture in unmarked:
+        _, tone, orbits, _ = _core.fields(picture)
+        echoes = orbits.reshape(_core.ORBITS, -1) / (64 * 32768)
+        for t in np.unique(tone):
+            made = spread[:, t].T @ echoes[:, tone.reshape(-1) == t]
+            gram += made @ made.T
+        pixels += tone.size
+    gram /= pixels
+    # Orthogonal over the crops that they were made on, so nearly over their pictures.
+    energy = np.diag(gram)
+    assert energy.sum() == pytest.approx(bench.STRENGTH_LEVELS**2, rel=0.5)
+    assert np.median(energy[:20]) > 1.5 * np.median(energy[-20:])
+    alike = np.abs(gram) / np.sqrt(np.outer(energy, energy)) - np.eye(68)
+    assert np.median(np.abs(alike)) < 0.1
+
+
+def test_a_learned_mark_is_embedded_and_read(bench, published, sr_model) -> None:
+    outputs = [sr_model.output(x) for x in published.inputs]
+    mark = bench.Marked(outputs, 0)
+    marked = [mark.embed(y) for y in outputs]
+    as_is, compressed, informed = map(float, mark.judge(marked, published.plain).split(" | "))
+    assert informed < as_is < -3 and compressed < -2
+    mark._direction = mark._direction[::-1]
+    assert float(mark.judge(marked, published.plain).split(" | ")[0]) > -3
