@@ -28,11 +28,12 @@ from birthmark.bundle_container import (
     INFORMED,
     MAX_BYTES,
     MOST_CONTAINER_BYTES,
+    Member,
+    Stacked,
     from_npy,
     manifest_of,
     to_json,
     to_npy,
-    to_stacked_npy,
     unpack,
     write,
 )
@@ -47,7 +48,14 @@ from birthmark.exact_tests import (
     count_decoys_as_good,
     tests_agree,
 )
-from birthmark.extract import FEATURES, PictureStatistics, Pool, Regression, extractor_sha256
+from birthmark.extract import (
+    FEATURES,
+    PictureStatistics,
+    Pool,
+    Regression,
+    Statistics,
+    extractor_sha256,
+)
 from birthmark.files import StrPath, write_atomically
 from birthmark.geometry import Geometry
 from birthmark.keys import ClaimKey, OwnerKey
@@ -150,7 +158,7 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
         OutputExists, OSError: as :func:`birthmark.files.write_atomically`.
     """
     verdict.claim.verify(key.public_key)
-    members = {
+    members: dict[str, Member] = {
         "verdict.json": to_json(
             {
                 **verdict.summary(),
@@ -163,12 +171,12 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
             }
         ),
         "claim.json": verdict.claim.to_bytes(),
-        "statistics.npy": to_stacked_npy([p.sums for p in verdict.measured.pool.pictures], "<i8"),
+        "statistics.npy": Stacked(verdict.measured.pool.pictures),
         "estimate.npy": to_npy(verdict.estimate.astype("<f8")),
     }
     measured = verdict.measured
     if measured.inputs:
-        members["inputs.npy"] = to_stacked_npy([p.sums for p in measured.inputs], "<i8")
+        members["inputs.npy"] = Stacked(measured.inputs)
     if measured.regression is not None:
         equations = measured.regression
         both = np.concatenate([equations.gram, equations.projection[:, :, None]], axis=2)
@@ -181,8 +189,8 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
         members["own.npy"] = to_npy(measured.own[None].astype("<i8"))
     if measured.trial is not None:
         members["trial.json"] = measured.trial.to_bytes()
-    members["manifest.json"] = manifest_of(members)
-    members["manifest.sig"] = key.sign(_SIGNED_PREFIX + members["manifest.json"])
+    members["manifest.json"] = manifest = manifest_of(members)
+    members["manifest.sig"] = key.sign(_SIGNED_PREFIX + manifest)
     if sum(map(len, members.values())) > MAX_BYTES - MOST_CONTAINER_BYTES:
         raise InvalidVerdict(f"{path}: more pictures than a verdict bundle may hold")
     write_atomically(path, partial(write, members))
@@ -230,7 +238,6 @@ def _repeat(members: dict[str, bytes], key: OwnerKey | ClaimKey | None) -> Reche
     repeated = ["container, hashes and the owner's signatures"]
     if measured.trial is not None:
         repeated.append("the trial's inputs, as both nonces choose them")
-
     _check_estimates(estimates, measured, calibration)
     repeated.append("the estimate, from the pictures' statistics and the frozen calibration")
     _check_numbers(stated, estimates, claim)
@@ -346,12 +353,12 @@ def _measured(
     tones = _core.TONES
     estimate = from_npy(members, "estimate.npy", "<f8", (calibration.coordinates,))
     sums = from_npy(members, "statistics.npy", "<i8", (stated["pictures"], *SHAPE))
-    entries = [
+    entries = Statistics(
         PictureStatistics(
             e["name"], e["sha256"], e["height_px"], e["width_px"], of_picture, e["input_sha256"]
         )
         for e, of_picture in zip(stated["evidence"], sums, strict=True)
-    ]
+    )
     pool = Pool(entries, [(name, reason) for name, reason in stated["rejected"]])
     informed, asked = stated["mode"] == "informed", stated["asked"]
     for name, needed in (
@@ -361,10 +368,10 @@ def _measured(
     ):
         if needed != (name in members):
             raise InvalidVerdict(f"{name}: missing, or there where verdict.json has no need of it")
-    inputs: tuple[PictureStatistics, ...] = ()
+    inputs = Statistics()
     if asked:
         of_inputs = from_npy(members, "inputs.npy", "<i8", (len(asked), *SHAPE))
-        inputs = tuple(
+        inputs = Statistics(
             PictureStatistics(f"input {i + 1}", digest, 0, 0, of_input)
             for i, (digest, of_input) in enumerate(zip(asked, of_inputs, strict=True))
         )

@@ -10,13 +10,15 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from birthmark.errors import InvalidVerdict
+from birthmark.extract import Statistics
+from birthmark.sums import SHAPE
 
 _ORDER = (
     "verdict.json",
@@ -40,15 +42,52 @@ MOST_CONTAINER_BYTES = 1 << 16
 """What the zip adds to its members, at the most."""
 
 
+class Stacked:
+    """A member that is made as it is written: the sums of pictures, one after another, as a NumPy
+    file of int64 [pictures, sizes, tones, orbits + 1]."""
+
+    def __init__(self, pictures: Statistics) -> None:
+        self._pictures = pictures
+        self._header = _npy_header("<i8", (len(pictures), *SHAPE))
+
+    def __len__(self) -> int:
+        """Bytes of the file."""
+        return len(self._header) + 8 * math.prod(SHAPE) * len(self._pictures)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The file in pieces."""
+        yield self._header
+        for picture in self._pictures:
+            yield picture.sums.astype("<i8").tobytes()
+
+
+Member = bytes | Stacked
+
+
 def to_json(value: Any) -> bytes:
     """JSON in the one form that a bundle holds. Raises ValueError on NaN or infinity."""
-    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
+    encoder = json.JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    text = io.BytesIO()
+    for piece in encoder.iterencode(value):  # together, many small pieces are a lot of memory
+        text.write(piece.encode())
+    text.write(b"\n")
+    return text.getvalue()
 
 
-def manifest_of(members: dict[str, bytes]) -> bytes:
+def manifest_of(members: Mapping[str, Member]) -> bytes:
     """The SHA-256 of each member, as JSON."""
-    return to_json({name: hashlib.sha256(data).hexdigest() for name, data in members.items()})
+    return to_json({name: _sha256(member) for name, member in members.items()})
+
+
+def _sha256(member: Member) -> str:
+    whole = hashlib.sha256()
+    for piece in _pieces(member):
+        whole.update(piece)
+    return whole.hexdigest()
+
+
+def _pieces(member: Member) -> Iterable[bytes]:
+    return (member,) if isinstance(member, bytes) else member
 
 
 def to_npy(array: npt.NDArray[Any]) -> bytes:
@@ -58,15 +97,11 @@ def to_npy(array: npt.NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
-def to_stacked_npy(arrays: Sequence[npt.NDArray[Any]], dtype: str) -> bytes:
-    """Arrays of one shape as one NumPy file [count, *shape], without a copy of them all."""
+def _npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """What stands before the numbers in the NumPy file of such an array."""
     stream = io.BytesIO()
-    shape = (len(arrays), *arrays[0].shape)
-    np.lib.format.write_array_header_1_0(
-        stream, {"descr": dtype, "fortran_order": False, "shape": shape}
-    )
-    for array in arrays:
-        stream.write(array.astype(dtype).tobytes())
+    what = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, what)
     return stream.getvalue()
 
 
@@ -78,29 +113,32 @@ def from_npy(
     size = count * np.dtype(dtype).itemsize
     if len(data) <= size:
         raise InvalidVerdict(f"{name}: shorter than an array of {dtype} {list(shape)}")
-    array = np.frombuffer(data, dtype, count, len(data) - size).reshape(shape)
-    if data != to_npy(array):
+    if data[: len(data) - size] != _npy_header(dtype, shape):
         raise InvalidVerdict(f"{name}: not an array of {dtype} {list(shape)}")
+    array = np.frombuffer(data, dtype, count, len(data) - size).reshape(shape)
     if not np.isfinite(array).all():
         raise InvalidVerdict(f"{name}: holds NaN or Inf")
     return array
 
 
-def pack(members: dict[str, bytes]) -> bytes:
+def pack(members: Mapping[str, Member]) -> bytes:
     """The members as a zip."""
     stream = io.BytesIO()
     write(members, stream)
     return stream.getvalue()
 
 
-def write(members: dict[str, bytes], stream: BinaryIO) -> None:
+def write(members: Mapping[str, Member], stream: BinaryIO) -> None:
     """Write the members as a zip, in the one way that there is."""
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in members.items():
+        for name, member in members.items():
             info = zipfile.ZipInfo(name, _FIXED_DATE)
             info.create_system = 3  # Unix, on every system
             info.external_attr = 0o644 << 16
-            archive.writestr(info, data)
+            info.file_size = len(member)
+            with archive.open(info, "w") as target:
+                for piece in _pieces(member):
+                    target.write(piece)
 
 
 def unpack(whole: bytes) -> dict[str, bytes]:

@@ -48,7 +48,7 @@ class Checkpoint:
         """Read the records of a stream that stands behind the purpose, and drop a torn end."""
         self._stream = stream
         self._path = path
-        self._results: dict[str, list[Result]] = {}
+        self._results: dict[str, list[int]] = {}
         self._done: set[str] = set()
         self._answers: dict[str, int] = {}
         end = stream.tell()
@@ -61,9 +61,14 @@ class Checkpoint:
         stream.truncate(end)
         stream.seek(end)
 
-    def measured(self, part: str) -> tuple[list[Result], bool]:
-        """What is known of a part: its first results, and whether these are all."""
-        return self._results.pop(part, []), part in self._done
+    def measured(self, part: str) -> tuple[int, bool]:
+        """How many of a part's first results are known, and whether these are all."""
+        return len(self._results.get(part, ())), part in self._done
+
+    def results(self, part: str) -> Iterator[Result]:
+        """The known ones, read one after another."""
+        for place in self._results.get(part, ()):
+            yield _result(*_parted(self._record_at(place)))
 
     def add(self, part: str, result: Result) -> None:
         """Keep a part's next result."""
@@ -100,11 +105,7 @@ class Checkpoint:
         return answer
 
     def _answer(self, digest: str) -> Picture:
-        here = self._stream.tell()
-        self._stream.seek(self._answers[digest])
-        record = _next_record(self._stream)
-        self._stream.seek(here)
-        facts, data = _parted(record or b"")
+        facts, data = _parted(self._record_at(self._answers[digest]))
         if "refused" in facts:
             raise InvalidArray(str(facts["refused"]))
         return decode_picture(data, f"{self._path}: an answer")
@@ -117,15 +118,15 @@ class Checkpoint:
         elif "done" in facts:
             self._done.add(str(facts["part"]))
         else:
-            found = self._results.setdefault(str(facts["part"]), [])
-            name = str(facts["name"])
-            if "reason" in facts:
-                found.append((name, None, str(facts["reason"])))
-                return
-            height, width = map(int, facts["size"])
-            sums = np.frombuffer(data, "<i8").reshape(SHAPE).astype(np.int64)
-            one = PictureStatistics(name, str(facts["sha256"]), height, width, sums)
-            found.append((name, one, ""))
+            _result(facts, data)  # raises where it cannot be
+            self._results.setdefault(str(facts["part"]), []).append(at)
+
+    def _record_at(self, place: int) -> bytes:
+        here = self._stream.tell()
+        self._stream.seek(place)
+        record = _next_record(self._stream)
+        self._stream.seek(here)
+        return record or b""
 
     def _write(self, facts: dict[str, Any], data: bytes = b"") -> None:
         record = memoryview(_framed(json.dumps(facts).encode() + b"\n" + data))
@@ -216,3 +217,13 @@ def _parted(record: bytes) -> tuple[dict[str, Any], bytes]:
     if not isinstance(facts, dict):
         raise ValueError("no facts")
     return facts, data
+
+
+def _result(facts: dict[str, Any], data: bytes) -> Result:
+    """What a record says of a picture."""
+    name = str(facts["name"])
+    if "reason" in facts:
+        return name, None, str(facts["reason"])
+    height, width = map(int, facts["size"])
+    sums = np.frombuffer(data, "<i8").reshape(SHAPE).astype(np.int64)
+    return name, PictureStatistics(name, str(facts["sha256"]), height, width, sums), ""

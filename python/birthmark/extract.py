@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass, field
+import io
+import math
+import os
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from importlib import resources
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +30,13 @@ from birthmark.damages import compressed, median
 from birthmark.errors import CouldNotJudge, InvalidArray
 from birthmark.extractor import foreseen, trained_sha256
 from birthmark.pictures import Picture, check_picture
-from birthmark.sums import Sums, sums_of, texture, total_of
+from birthmark.sums import SHAPE, Sums, sums_of, texture, total_of
 from birthmark.tails import log10_p_of_cosine
+
+IN_MEMORY = 4_096
+"""The sums of so many pictures are kept in memory: 19 MB."""
+_SUMS_BYTES = 8 * math.prod(SHAPE)
+_ELSEWHERE: Sums = np.zeros(SHAPE, np.int64)
 
 _OUTLIER_LEVELS = 12.0
 _SURROUNDINGS_PX = 3.0
@@ -56,12 +68,79 @@ class PictureStatistics:
     input_sha256: str = ""
     """Of the input's pixels, where a suspect was asked."""
 
+    @classmethod
+    def of(cls, name: str, picture: Picture, input_sha256: str = "") -> Self:
+        """Measure a picture (uint8 [h, w, 3]).
+
+        Raises:
+            InvalidArray: not such a picture.
+        """
+        check_picture(picture)
+        height, width, _ = picture.shape
+        return cls(name, pixels_sha256(picture), height, width, sums_of(picture), input_sha256)
+
+
+class Statistics:
+    """What many pictures contribute, one after another: a list that may be longer than memory.
+
+    The sums of all but the first :data:`IN_MEMORY` stand in a temporary file without a name (where
+    TMPDIR says), which is gone with this object. Those of a picture are read when it is asked for.
+    """
+
+    def __init__(self, pictures: Iterable[PictureStatistics] = ()) -> None:
+        self._kept: list[PictureStatistics] = []
+        self._file: io.FileIO | None = None
+        for one in pictures:
+            self.append(one)
+
+    def append(self, one: PictureStatistics) -> None:
+        """Take one more.
+
+        Raises:
+            OSError: it cannot be written to the file.
+        """
+        place = (len(self._kept) - IN_MEMORY) * _SUMS_BYTES
+        if place >= 0:
+            self._write(one.sums.astype("<i8").tobytes(), place)
+            one = replace(one, sums=_ELSEWHERE)
+        self._kept.append(one)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._kept)
+
+    def __getitem__(self, index: int) -> PictureStatistics:
+        """One of them, also counted from the end."""
+        index = range(len(self._kept))[index]
+        one = self._kept[index]
+        if one.sums is not _ELSEWHERE:
+            return one
+        assert self._file is not None
+        place = (index - IN_MEMORY) * _SUMS_BYTES
+        data = os.pread(self._file.fileno(), _SUMS_BYTES, place)
+        return replace(one, sums=np.frombuffer(data, "<i8").reshape(SHAPE))
+
+    def __iter__(self) -> Iterator[PictureStatistics]:
+        """All of them, in order."""
+        return (self[i] for i in range(len(self)))
+
+    def _write(self, data: bytes, place: int) -> None:
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+                weakref.finalize(self, self._file.close)
+            while data:
+                written = os.pwrite(self._file.fileno(), data, place)
+                data, place = data[written:], place + written
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error
+
 
 @dataclass
 class Pool:
-    """Statistics of the pictures seen so far. Memory grows with their number, not their size."""
+    """Statistics of the pictures seen so far. Memory hardly grows with their number."""
 
-    pictures: list[PictureStatistics] = field(default_factory=list)
+    pictures: Statistics = field(default_factory=Statistics)
     rejected: list[tuple[str, str]] = field(default_factory=list)
     """Name and reason of what was left out."""
     _seen: set[str] = field(init=False)
@@ -76,22 +155,22 @@ class Pool:
         Raises:
             InvalidArray: not such a picture.
         """
-        check_picture(picture)
-        digest = pixels_sha256(picture)
-        if digest in self._seen:
-            self.rejected.append((name, "the same pixels as an earlier picture; counted once"))
+        self.include(PictureStatistics.of(name, picture, input_sha256))
+
+    def include(self, one: PictureStatistics) -> None:
+        """Take a picture that was measured; one seen before is rejected as a duplicate."""
+        if one.sha256 in self._seen:
+            self.rejected.append((one.name, "the same pixels as an earlier picture; counted once"))
             return
-        height, width, _ = picture.shape
-        sums = sums_of(picture)
-        self._seen.add(digest)
-        self.pictures.append(PictureStatistics(name, digest, height, width, sums, input_sha256))
+        self.pictures.append(one)
+        self._seen.add(one.sha256)
 
     def total(self) -> Sums:
         """Sum over the pictures. Raises CouldNotJudge when there are none."""
         if not self.pictures:
             why = f": {self.rejected[0][1]}" if self.rejected else ""
             raise CouldNotJudge(f"no picture could be used{why}")
-        return total_of([picture.sums for picture in self.pictures])
+        return total_of(picture.sums for picture in self.pictures)
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 
@@ -21,7 +21,14 @@ from birthmark.checkpoint import Checkpoint, Result, open_checkpoint
 from birthmark.claim import Claim
 from birthmark.engine import Engine, Here
 from birthmark.errors import BirthmarkError, CouldNotJudge, InvalidArray, InvalidModel, InvalidTrial
-from birthmark.extract import PictureStatistics, Pool, Regression, pixels_sha256, read_echo
+from birthmark.extract import (
+    PictureStatistics,
+    Pool,
+    Regression,
+    Statistics,
+    pixels_sha256,
+    read_echo,
+)
 from birthmark.files import StrPath
 from birthmark.geometry import Geometry
 from birthmark.keys import MarkKey
@@ -67,7 +74,7 @@ class Measured:
 
     pool: Pool
     regression: Regression | None = None
-    inputs: tuple[PictureStatistics, ...] = ()
+    inputs: Statistics = field(default_factory=Statistics)
     own: Sums | None = None
     trial: Trial | None = None
     geometry: Geometry | None = None
@@ -178,19 +185,16 @@ def _measure(
     kept: Checkpoint | None,
     progress: Progress | None,
 ) -> Pool:
-    found: dict[str, PictureStatistics] = {}
-    rejected: list[tuple[str, str]] = []
+    pool = Pool()
     total = pictures.count() if progress else 0
     for i, (name, one, reason) in enumerate(_results(pictures, geometry, engine, kept)):
         if one is None:
-            rejected.append((name, reason))
-        elif one.sha256 in found:
-            rejected.append((name, "the same pixels as an earlier picture; counted once"))
+            pool.rejected.append((name, reason))
         else:
-            found[one.sha256] = one
+            pool.include(one)
         if progress:
             progress(i + 1, max(i + 1, total), name)
-    return Pool(list(found.values()), rejected)
+    return pool
 
 
 def _results(
@@ -203,19 +207,20 @@ def _results(
         yield from (result for result in engine.map(work, items) if result is not None)
         return
     plan = [
-        (identity, *(kept.measured(identity) if identity else ([], False)))
+        (identity, *(kept.measured(identity) if identity else (0, False)))
         for identity in (part.identity() for part in pictures.parts())
     ]
     fresh = engine.map(
         work,
         (
-            (part, len(known))
+            (part, known)
             for part, (_, known, done) in zip(pictures.parts(), plan, strict=True)
             if not done
         ),
     )
-    for identity, known, done in plan:
-        yield from known
+    for identity, _, done in plan:
+        if identity:
+            yield from kept.results(identity)
         if done:
             continue
         for result in iter(partial(next, fresh), None):
@@ -235,13 +240,12 @@ def _measure_part(
     """
     part, skipped = item
     for picture in islice(part, skipped, None):
-        alone = Pool()
         try:
-            alone.add(picture.name, _undone(picture.read(), geometry))
+            one = PictureStatistics.of(picture.name, _undone(picture.read(), geometry))
         except BirthmarkError as error:
             yield picture.name, None, str(error).removeprefix(f"{picture.name}: ")
         else:
-            yield picture.name, alone.pictures[0], ""
+            yield picture.name, one, ""
     yield None
 
 
@@ -352,6 +356,4 @@ def _query(
             pool.rejected.append((name, _reason(error, picture)))
     if progress:
         progress(len(named), len(named), "asked")
-    return Measured(
-        pool, regression, tuple(inputs.pictures), own_sums, trial, geometry, tuple(examples)
-    )
+    return Measured(pool, regression, inputs.pictures, own_sums, trial, geometry, tuple(examples))

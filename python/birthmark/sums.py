@@ -7,6 +7,8 @@ extractor foresees from them what the first would be without a mark.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -32,7 +34,7 @@ def sums_of(picture: Picture) -> Sums:
     return np.stack([_core.statistics(picture), _core.statistics(_halved(picture))])
 
 
-def total_of(pictures: list[Sums]) -> Sums:
+def total_of(pictures: Iterable[Sums]) -> Sums:
     """The sum over pictures, int64 [sizes, tones, orbits + 1]; zeros for none."""
     total = np.zeros(SHAPE, np.int64)
     for sums in pictures:

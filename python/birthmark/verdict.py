@@ -419,7 +419,7 @@ def _controls(
                 f"{entry.name}: this input carries the mark itself (p = 10^{log10_p:.1f}); what"
                 " once was marked carries it through any model, so ask fresh inputs only"
             )
-    pooled = total_of([entry.sums for entry in measured.inputs])
+    pooled = total_of(entry.sums for entry in measured.inputs)
     groups = [("inputs", pooled)]
     if measured.own is not None:
         groups.append(("the owner's unmarked outputs", measured.own))

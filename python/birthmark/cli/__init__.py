@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import os
 import sys
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from birthmark.suspects import SuspectPictures
     from birthmark.verdict import Verdict
 
-_EXAMPLES_AMONG = 12
-"""Pictures for a report are looked for among so many."""
+_EXAMPLES, _EXAMPLES_AMONG = 3, 12
+"""A report shows so many pictures, which are looked for among so many."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -169,7 +170,7 @@ def _verify(options: argparse.Namespace) -> int:
             options.report,
             key=claim.mark_key(key),
             bundle=options.verdict,
-            examples=_examples(verdict),
+            examples=_examples(verdict, pictures),
         )
     with shared.open_registry(options) as registry:
         if registry:
@@ -184,18 +185,19 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if verdict.decision is Decision.MARKED else 1
 
 
-def _examples(verdict: Verdict) -> list[tuple[str, Picture]]:
+def _examples(verdict: Verdict, pictures: SuspectPictures | None) -> list[tuple[str, Picture]]:
     """Some pictures of the case; of a suspect that was asked, its answers and how they differ."""
-    from birthmark.pictures import read_picture
     from birthmark.report.examples import AMPLIFIED, amplified_difference
 
     shown: list[tuple[str, Picture]] = []
-    if not verdict.measured.inputs:
-        for entry in verdict.evidence[:_EXAMPLES_AMONG]:
-            # Not everything that was judged is a file, or still is, or has a name to open it by.
-            with suppress(InvalidPicture):
-                shown.append((entry.name, read_picture(entry.name)))
-            if len(shown) == 3:
+    if pictures is not None:
+        # Read once more, from wherever they are: nobody keeps them, and workers may have had them.
+        judged = {entry.name for entry in verdict.evidence}
+        again = (picture for picture in pictures if picture.name in judged)
+        for picture in itertools.islice(again, _EXAMPLES_AMONG):
+            with suppress(InvalidPicture):  # what was judged may be gone by now
+                shown.append((picture.name, picture.read()))
+            if len(shown) == _EXAMPLES:
                 break
         return shown
     for example in verdict.measured.examples:
