@@ -48,14 +48,7 @@ from birthmark.exact_tests import (
     count_decoys_as_good,
     tests_agree,
 )
-from birthmark.extract import (
-    FEATURES,
-    PictureStatistics,
-    Pool,
-    Regression,
-    Statistics,
-    extractor_sha256,
-)
+from birthmark.extract import PictureStatistics, Pool, Regression, Statistics, extractor_sha256
 from birthmark.files import StrPath, write_atomically
 from birthmark.geometry import Geometry
 from birthmark.keys import ClaimKey, OwnerKey
@@ -350,7 +343,6 @@ def _measured(
     members: dict[str, bytes], stated: dict[str, Any], claim: Claim, calibration: Calibration
 ) -> tuple[Measured, Estimates]:
     """What the verdict was read from, and the stored estimates."""
-    tones = _core.TONES
     estimate = from_npy(members, "estimate.npy", "<f8", (calibration.coordinates,))
     sums = from_npy(members, "statistics.npy", "<i8", (stated["pictures"], *SHAPE))
     entries = Statistics(
@@ -381,7 +373,8 @@ def _measured(
     if not informed:
         geometry = Geometry(**stated["geometry"])
         return Measured(pool, None, inputs, None, trial, geometry), (estimate, None)
-    both = from_npy(members, "regression.npy", "<f8", (tones, FEATURES, FEATURES + 1))
+    tones, features = Regression().projection.shape
+    both = from_npy(members, "regression.npy", "<f8", (tones, features, features + 1))
     rows = _core.TINT_FIELDS * tones
     tint = from_npy(members, "tint.npy", "<f8", (calibration.tint_coordinates,))
     of_tint = from_npy(members, "tint_regression.npy", "<f8", (rows, rows + 3))

@@ -44,8 +44,8 @@ _SURROUNDINGS_PX = 3.0
 # what compression would. Each of these differences is read beside the mark.
 _FAILINGS = (median, compressed(50))
 _FAILING_RIDGE = 1e-6
-FEATURES = _core.ORBITS + len(_FAILINGS)
-"""Rows of the informed test's equations in each tone: an echo for each orbit, then failings."""
+# Rows of the informed test's equations in each tone: an echo for each orbit, then failings.
+_FEATURES = _core.ORBITS + len(_FAILINGS)
 _BLOCK_PX = 16
 _TINT_ROWS = _core.TINT_FIELDS * _core.TONES
 _EXTRACTOR_MODULES = (
@@ -240,8 +240,8 @@ class Regression:
     blue.
     """
 
-    gram: FloatArray = field(default_factory=lambda: np.zeros((_core.TONES, FEATURES, FEATURES)))
-    projection: FloatArray = field(default_factory=lambda: np.zeros((_core.TONES, FEATURES)))
+    gram: FloatArray = field(default_factory=lambda: np.zeros((_core.TONES, _FEATURES, _FEATURES)))
+    projection: FloatArray = field(default_factory=lambda: np.zeros((_core.TONES, _FEATURES)))
     tint_gram: FloatArray = field(default_factory=lambda: np.zeros((_TINT_ROWS, _TINT_ROWS)))
     tint_projection: FloatArray = field(default_factory=lambda: np.zeros((_TINT_ROWS, 3)))
 
@@ -311,7 +311,7 @@ class Regression:
         """
         n = calibration.coordinates
         # A failing is the same in all tones.
-        unknowns = np.zeros((FEATURES, _core.TONES, n + len(_FAILINGS)))
+        unknowns = np.zeros((_FEATURES, _core.TONES, n + len(_FAILINGS)))
         unknowns[: _core.ORBITS, :, :n] = calibration.spread
         unknowns[_core.ORBITS :, :, n:] = np.eye(len(_FAILINGS))[:, None]
         information = np.einsum("otn,top,ptm->nm", unknowns, self.gram, unknowns, optimize=True)
