@@ -45,8 +45,10 @@ cpp-test: ## C++ tests, with warnings as errors
 	cmake --build build/cpp -j $(JOBS)
 	ctest --test-dir build/cpp --output-on-failure -j $(JOBS)
 
+# As many files at a time as there are cores, in one thread each: tests of one file follow each other.
 python-test: $(VENV)/stamp-package $(VENV)/stamp-test ## Python tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+	  $(PYTEST_ARGS)
 
 sanitize: $(VENV)/stamp-test ## C++ tests and the native Python module under address, undefined-behaviour and thread sanitizers
 	cmake -S . -B build/sanitize -DBIRTHMARK_TESTS=ON -DBIRTHMARK_WERROR=ON \

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,6 +87,15 @@ def photos_folder() -> Path:
     return PHOTOS
 
 
+def some_photographs(folder: Path, train: int, evaluate: int) -> Path:
+    """The folder, which then holds the first so many photographs of each split."""
+    for split, count in (("train", train), ("eval", evaluate)):
+        (folder / split).mkdir(parents=True)
+        for file in sorted((PHOTOS / split).glob("*.jpg"))[:count]:
+            shutil.copy(file, folder / split)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def models_folder() -> Path:
     """Folder of the ONNX models to protect."""
@@ -110,6 +121,15 @@ class Published:
         asked = [p.tobytes() for p in self.inputs]
         return self.marked[asked.index(picture.tobytes())]
 
+    def upper_left(self, side_px: int) -> Published:
+        """A square of each input, and what was published for it: where evidence does not matter."""
+        inputs = [np.ascontiguousarray(p[:side_px, :side_px]) for p in self.inputs]
+        published = (
+            [np.ascontiguousarray(p[: 2 * side_px, : 2 * side_px]) for p in pictures]
+            for pictures in (self.plain, self.marked)
+        )
+        return Published(inputs, *published)
+
 
 def half_size(pictures: list[Picture]) -> list[Picture]:
     """Scaled down to half by area averaging: inputs for a x2 super-resolution model."""
@@ -123,9 +143,23 @@ def sr_model(models_folder: Path) -> ImageModel:
 
 
 @pytest.fixture(scope="session")
-def calibration(sr_model: ImageModel, train_photos: list[Picture]) -> Calibration:
-    """The calibration of `sr_model`, on train photographs."""
-    return calibrate([sr_model.output(p) for p in half_size(train_photos)])
+def calibration(
+    sr_model: ImageModel, train_photos: list[Picture], tmp_path_factory: pytest.TempPathFactory
+) -> Calibration:
+    """The calibration of `sr_model`, on train photographs.
+
+    It takes long: the first of pytest-xdist's workers to need it makes it for all.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    made = folder / "session.calibration"
+    with open(folder / "session.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            outputs = [sr_model.output(p) for p in half_size(train_photos)]
+            made.write_bytes(calibrate(outputs).to_bytes())
+    return Calibration.from_bytes(made.read_bytes())
 
 
 def _claim_for(owner: str, calibration: Calibration, model: Path) -> tuple[OwnerKey, Claim]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +19,7 @@ from birthmark.claim import Claim
 from birthmark.extract import extractor_sha256
 from birthmark.keys import OwnerKey
 from birthmark.pictures import Picture
-from conftest import bench_script
+from conftest import bench_script, some_photographs
 
 ROOT = Path(__file__).parents[1]
 EMPTY_BLOCK = "# Title\n\n<!-- attacks -->\nold\n<!-- /attacks -->\n\nThe end.\n"
@@ -40,11 +39,7 @@ def command(
     session_claim: tuple[OwnerKey, Claim, Calibration],
 ) -> list[str]:
     """Options for a run on a few small pictures, every attack at its first strength."""
-    photos = tmp_path / "photos"
-    for split, count in (("train", 4), ("eval", 3)):
-        (photos / split).mkdir(parents=True)
-        for file in sorted((ROOT / "tests/data/photos" / split).glob("*.jpg"))[:count]:
-            shutil.copy(file, photos / split)
+    photos = some_photographs(tmp_path / "photos", 4, 3)
     key, claim, calibration = session_claim
     kept = tmp_path / "work" / extractor_sha256()[:12]
     kept.mkdir(parents=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from birthmark.calibration import Calibration
 from birthmark.claim import Claim
 from birthmark.keys import OwnerKey
 from birthmark.pictures import Picture, psnr_db
-from conftest import bench_script
+from conftest import bench_script, some_photographs
 
 RMS_LEVELS = 1.5
 
@@ -95,16 +94,11 @@ def test_rows_run_and_make_a_table(
     bench: ModuleType,
     session_claim: tuple[OwnerKey, Claim, Calibration],
     models_folder: Path,
-    photos_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    photos, work = tmp_path / "photos", tmp_path / "work"
-    for split in ("train", "eval"):
-        (photos / split).mkdir(parents=True)
-        for file in sorted((photos_folder / split).glob("*.jpg"))[:2]:
-            shutil.copy(file, photos / split)
+    photos, work = some_photographs(tmp_path / "photos", 2, 2), tmp_path / "work"
     work.mkdir()
     key, claim, _ = session_claim
     key.save(work / "owner.key", "bench")

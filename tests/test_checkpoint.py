@@ -231,6 +231,7 @@ def test_a_suspect_is_never_asked_again_what_it_has_answered(
     session_claim: Owned, published: Published, tmp_path: Path, informed: bool
 ) -> None:
     key, claim, _ = session_claim
+    published = published.upper_left(160)
     options: dict[str, Any] = {"inputs": published.inputs, "model": MODEL if informed else None}
     expected = verify(None, claim, key, suspect=Counted(published), **options)
     assert expected.rejected == (("picture 2", "I do not like that one"),)

@@ -96,35 +96,6 @@ def test_stub_lists_the_native_module_s_names() -> None:
     assert methods - {"__init__"} == {n for n in vars(module.Embedder) if not n.startswith("_")}
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
-def test_compiles_for_every_card_without_spilling(tmp_path: Path) -> None:
-    """Every architecture that this nvcc knows, and the limits that the kernel was planned for."""
-    known = subprocess.run(
-        ["nvcc", "--list-gpu-arch"], capture_output=True, text=True, check=True
-    ).stdout.split()
-    wanted = [name.removeprefix("compute_") for name in known if int(name[8:]) >= 75]
-    assert "75" in wanted and "120" in wanted
-    command = ["nvcc", "-std=c++20", "-O3", "-Xptxas=-v", "-I", ROOT / "cpp", "-c"]
-    command.append(ROOT / "cpp" / "cuda" / "launch.cu")
-    codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in wanted]
-    done = subprocess.run(
-        [*command, *codes, "-o", tmp_path / "launch.o"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    report = done.stdout + done.stderr
-    assert done.returncode == 0, report
-    kernels = 6 * len(wanted)
-    assert len(re.findall(r"Compiling entry function .*EmbedKernel", report)) == kernels
-    assert set(re.findall(r"(\d+) bytes spill", report)) == {"0"}
-    used = re.findall(r"Used (\d+) registers.*?(\d+) bytes smem", report)
-    assert len(used) == kernels
-    assert max(int(registers) for registers, _ in used) <= 168  # four blocks of 96 threads fit
-    assert max(int(shared) for _, shared in used) <= 48 << 10
-
-
 # --- A card that is played by the host's memory ------------------------------------------------
 
 

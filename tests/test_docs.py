@@ -14,8 +14,9 @@ import pytest
 
 import birthmark
 from birthmark import cli
+from birthmark.pictures import write_png
+from conftest import PHOTOS, ROOT, half_size, read_photographs
 
-ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
     path
     for path in ROOT.glob("**/*.md")
@@ -100,7 +101,10 @@ def workplaces(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
     for walk in WALKS:
         folder = tmp_path_factory.mktemp(walk[0].stem)
         (folder / "models").symlink_to(ROOT / "models")
-        (folder / "photos").symlink_to(ROOT / "tests" / "data" / "photos" / "eval")
+        (folder / "photos").mkdir()
+        files = sorted((PHOTOS / "eval").glob("*.jpg"))
+        for file, picture in zip(files, half_size(read_photographs("eval")), strict=True):
+            write_png(folder / "photos" / f"{file.stem}.png", picture)
         places.update(dict.fromkeys(walk, folder))
     return places
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
-import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +21,7 @@ from birthmark.models import ImageModel
 from birthmark.pictures import Picture
 from birthmark.resources import models_folder
 from birthmark.sums import sums_of, total_of
-from conftest import ROOT, Published, half_size
+from conftest import ROOT, Published, half_size, some_photographs
 
 RECIPE = ROOT / "models/recipes/extractor.py"
 
@@ -108,12 +107,15 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.mark.slow
 def test_the_recipe_runs_and_goes_on(
-    recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    calibration: Calibration,
 ) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for file in sorted((ROOT / "tests/data/photos/train").glob("*.jpg"))[:8]:
-        shutil.copy(file, photos)
+    photos = some_photographs(tmp_path / "photos", 6, 0) / "train"
+    # One of the two is there from before.
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "espcn_x2.calibration").write_bytes(calibration.to_bytes())
     monkeypatch.setattr(recipe, "MODELS", ("espcn_x2", "denoise_small"))
     monkeypatch.setattr(recipe, "THIEVES", (("cnn", ("jpeg",)),))
     monkeypatch.setattr(recipe, "POOLED", 2)

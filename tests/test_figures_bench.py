@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from birthmark.calibration import Calibration
 from birthmark.claim import Claim
 from birthmark.keys import OwnerKey
 from birthmark.pictures import read_picture
+from conftest import some_photographs
 
 ROOT = Path(__file__).parents[1]
 PLOTS = ("learning", "pictures", "roc")
@@ -37,15 +37,11 @@ def test_everything_is_measured_and_drawn(
     figures: ModuleType,
     session_claim: tuple[OwnerKey, Claim, Calibration],
     models_folder: Path,
-    photos_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    photos, work, out = (tmp_path / name for name in ("photos", "work", "out"))
-    for split, count in (("train", 2), ("eval", 3)):
-        (photos / split).mkdir(parents=True)
-        for file in sorted((photos_folder / split).glob("*.jpg"))[:count]:
-            shutil.copy(file, photos / split)
+    photos = some_photographs(tmp_path / "photos", 2, 3)
+    work, out = tmp_path / "work", tmp_path / "out"
     (work / "sr").mkdir(parents=True)
     key, claim, _ = session_claim
     key.save(work / "sr/owner.key", "bench")

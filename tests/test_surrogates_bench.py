@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from birthmark import model_calibration
+from birthmark.calibration import Calibration
 from birthmark.pictures import Picture, psnr_db
 from birthmark.training.students import Network
-from conftest import bench_script
+from conftest import bench_script, some_photographs
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,12 +95,12 @@ def test_a_row_of_each_kind_runs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    calibration: Calibration,
 ) -> None:
-    photos = tmp_path / "photos"
-    for split, count in (("train", 6), ("eval", 2)):
-        (photos / split).mkdir(parents=True)
-        for file in sorted((ROOT / "tests/data/photos" / split).glob("*.jpg"))[:count]:
-            shutil.copy(file, photos / split)
+    # To calibrate and to draw a mark is tested in test_model_calibration; here it is the same one.
+    monkeypatch.setattr(model_calibration, "_calibrated", lambda model, outputs: calibration)
+    monkeypatch.setattr(model_calibration, "DRAWS", 2)
+    photos = some_photographs(tmp_path / "photos", 6, 2)
     kinds = {
         (row.group, row.after): row
         for row in bench.rows_of(bench.TASKS["sr"])

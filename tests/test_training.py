@@ -123,6 +123,25 @@ def test_training_graph_and_model_are_one_network(student: str, scale: int) -> N
     assert np.abs(made - expected[0].transpose(1, 2, 0)).max() < 1e-6
 
 
+@pytest.mark.parametrize("student", STUDENTS)
+def test_sizes_are_as_when_the_values_of_shapes_are_followed(
+    student: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Network(student, 2, width=4)
+    graph = network.training_graph((1, network.multiple, network.multiple), seed=1)
+    found = graph.types(_output(graph))
+    monkeypatch.setattr("birthmark.training.graph._all_sizes_known", lambda graph: False)
+    assert found == graph.types(_output(graph))
+
+
+def test_a_size_that_hangs_on_another_value_s_shape_is_known() -> None:
+    graph = Graph()
+    x, like = graph.input("x", (6, 4)), graph.input("like", (3, 8))
+    made = graph.op("Reshape", x, graph.op("Shape", like))
+    shape = graph.types(made)[made.name].shape
+    assert [dim.dim_value for dim in shape.dim] == [3, 8]
+
+
 def _output(graph: Graph):  # type: ignore[no-untyped-def]
     from birthmark.training.graph import Tensor
 

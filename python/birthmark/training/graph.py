@@ -315,11 +315,27 @@ class Graph:
             ir_version=IR_VERSION,
         )
         try:
+            # To follow the values of shapes takes seconds in a training graph, and where all sizes
+            # are given it finds nothing more.
+            inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+            if _all_sizes_known(inferred.graph):
+                return inferred
             return onnx.shape_inference.infer_shapes(
                 model, check_type=True, strict_mode=True, data_prop=True
             )
         except onnx.shape_inference.InferenceError as error:
             raise InvalidModel(f"shapes do not fit: {' '.join(str(error).split())}") from error
+
+
+def _all_sizes_known(graph: onnx.GraphProto) -> bool:
+    """Whether each value that a node makes has a shape of numbers."""
+    known = {
+        value.name
+        for value in (*graph.value_info, *graph.output)
+        if value.type.tensor_type.HasField("shape")
+        and all(dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim)
+    }
+    return all(name in known for node in graph.node for name in node.output if name)
 
 
 def _alias(tensor: Tensor, name: str) -> onnx.NodeProto:
