@@ -59,17 +59,6 @@ def test_damages_leave_a_picture_like_the_first(
         assert 15 < psnr_db(damaged, photo) < 50, name
 
 
-def test_answers_in_eight_ways_are_laid_over_each_other(
-    bench: ModuleType, eval_photos: list[Picture]
-) -> None:
-    photo = np.ascontiguousarray(eval_photos[0][:64, :96])
-    assert np.array_equal(bench.in_eight_ways(lambda p: p, photo), photo)
-    # A suspect that darkens the upper edge of whatever it gets darkens all four a little.
-    averaged = bench.in_eight_ways(lambda p: np.vstack([np.zeros_like(p[:1]), p[1:]]), photo)
-    for edge in (np.s_[0, 1:-1], np.s_[-1, 1:-1], np.s_[1:-1, 0], np.s_[1:-1, -1]):
-        assert np.allclose(averaged[edge], 0.75 * photo[edge], atol=0.51)
-
-
 def test_students_from_ten_thousand_to_two_million_parameters(bench: ModuleType) -> None:
     for task in bench.TASKS.values():
         scale = 2 if task.student == "resnet" else 1

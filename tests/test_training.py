@@ -15,10 +15,11 @@ import onnxruntime
 import pytest
 
 from birthmark.errors import BirthmarkError, InvalidArray, InvalidPicture, InvalidTraining
+from birthmark.orientations import turn
 from birthmark.pictures import Picture, write_png
 from birthmark.training import Graph, Network, Surrogate, Trainer, one_cycle, steal, steal_folder
 from birthmark.training.alterations import perturb, prune, quantise
-from birthmark.training.data import DISTURBANCES, Pairs, turn
+from birthmark.training.data import DISTURBANCES, Pairs
 from birthmark.training.optimiser import LOSSES, Critic
 from birthmark.training.students import STUDENTS
 

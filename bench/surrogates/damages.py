@@ -5,14 +5,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
-from collections.abc import Callable
 
 import cv2
 import numpy as np
 
 from birthmark.damages import Damage, blurred, compressed, median, noisy, rescaled
 from birthmark.pictures import Picture, turned_and_rescaled
-from birthmark.training.data import turn
 
 DEGREES = 2.0
 
@@ -33,16 +31,6 @@ def _marked_again(picture: Picture) -> Picture:
     encoder.set_watermark("bytes", b"test")
     bgr = encoder.encode(np.ascontiguousarray(picture[..., ::-1]), "dwtDct")
     return np.ascontiguousarray(bgr[..., ::-1], np.uint8)
-
-
-def in_eight_ways(suspect: Callable[[Picture], Picture], picture: Picture) -> Picture:
-    """The mean of a suspect's answers to the eight turned and mirrored inputs, turned back."""
-    total = np.zeros(1)
-    for symmetry in range(8):
-        answer = suspect(np.ascontiguousarray(turn(picture, symmetry)))
-        upright = np.rot90(answer[:, ::-1] if symmetry >= 4 else answer, -(symmetry % 4))
-        total = total + upright
-    return np.rint(total / 8).astype(np.uint8)
 
 
 DAMAGES: dict[str, Damage] = {

@@ -25,7 +25,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
-from damages import DAMAGES, in_eight_ways
+from damages import DAMAGES
 from domains import DOMAINS
 from weather import haze, rain
 
@@ -38,6 +38,7 @@ from birthmark.keys import OwnerKey
 from birthmark.mark import provision
 from birthmark.model_calibration import claim_model
 from birthmark.models import ImageModel
+from birthmark.orientations import in_all_orientations
 from birthmark.pictures import (
     Picture,
     gather_pictures,
@@ -306,8 +307,8 @@ class Bench:
             damage: self._judge(squares([change(a) for a in answers])).log10_p
             for damage, change in DAMAGES.items()
         }
-        averaged = [in_eight_ways(suspect, x) for x in self.held_out]
-        found["averaged over eight turned inputs"] = self._judge(squares(averaged)).log10_p
+        averaged = map(in_all_orientations(suspect), self.held_out)
+        found["averaged over eight turned inputs"] = self._judge(squares([*averaged])).log10_p
         turned = [DAMAGES["turned by 2 degrees"](a) for a in answers]
         geometry = find_geometry(turned, self.claim, self.key)
         brought_back = verify(turned, self.claim, self.key, geometry=geometry)

@@ -19,7 +19,7 @@ import json
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 
@@ -37,13 +37,13 @@ from birthmark.bundle_container import (
     unpack,
     write,
 )
+from birthmark.bundle_form import FORM, has_form
 from birthmark.calibration import Calibration, FloatArray
 from birthmark.claim import Claim, code_version, from_time, in_order, is_time, to_time
 from birthmark.emblem import is_emblem
 from birthmark.errors import BirthmarkError, InvalidClaim, InvalidTrial, InvalidVerdict
 from birthmark.exact_tests import (
     DECOYS,
-    Tests,
     corrected_log10_p,
     count_decoys_as_good,
     tests_agree,
@@ -65,8 +65,6 @@ from birthmark.tails import (
 from birthmark.trial import Trial
 from birthmark.verdict import (
     LOG10_KEYS_IN_DOUBT,
-    Control,
-    PictureEvidence,
     Verdict,
     decide,
     judge,
@@ -78,49 +76,6 @@ _SIGNED_PREFIX = b"birthmark verdict\0"
 # Solving the same equations on another machine gives the same to about 1e-13.
 _ESTIMATE_TOLERANCE = 1e-9
 _TOLERANCE = 1e-6
-
-# What verdict.json holds: a type, a list of one form, a tuple of forms, or a dict of forms.
-_FORM: dict[str, Any] = {
-    "decision": str,
-    "p_value": float,
-    "log10_p": float,
-    "mode": str,
-    "pictures": int,
-    "payload": str | None,
-    "payload_is_claimed": bool,
-    "payload_guess": str,
-    "payload_doubt": float,
-    "emblem": str,
-    "created": str,
-    "tests_counted": int,
-    "customer": str | None,
-    "log10_likelihood_ratio": float,
-    "log10_p_if_date_doubted": float,
-    "claim_stamped": str | None,
-    "queries_declared": int | None,
-    "accused_took_part": bool,
-    "asked": [str],
-    "geometry": get_type_hints(Geometry),
-    "controls": [get_type_hints(Control)],
-    "false_positive_rate": float,
-    "tests": get_type_hints(Tests),
-    "tint_tests": [get_type_hints(Tests)],
-    "claim_digest": str,
-    "calibration_sha256": str,
-    "owner": str,
-    "model_name": str,
-    "model_sha256": str,
-    "public_key": str,
-    "evidence": [get_type_hints(PictureEvidence)],
-    "rejected": [(str, str)],
-    "curve": [(int, float)],
-    "contract_version": int,
-    "code_version": str,
-    "extractor_sha256": str,
-    "hypotheses": {"prosecution": str, "defence": str},
-    "not_said": str,
-    "protocol": [str],
-}
 
 
 @dataclass(frozen=True)
@@ -270,7 +225,7 @@ def _stated(data: bytes) -> dict[str, Any]:
         canonical = to_json(stated)
     except (ValueError, RecursionError):
         raise InvalidVerdict("verdict.json: not JSON (UTF-8, finite numbers)") from None
-    if canonical != data or not _has_form(stated, _FORM):
+    if canonical != data or not has_form(stated, FORM):
         raise InvalidVerdict("verdict.json: not in the form that birthmark writes")
     if stated["contract_version"] != _core.CONTRACT_VERSION:
         raise InvalidVerdict(
@@ -279,22 +234,6 @@ def _stated(data: bytes) -> dict[str, Any]:
         )
     result: dict[str, Any] = stated
     return result
-
-
-def _has_form(value: Any, form: Any) -> bool:
-    if isinstance(form, dict):
-        return (
-            isinstance(value, dict)
-            and value.keys() == form.keys()
-            and all(_has_form(value[name], form[name]) for name in form)
-        )
-    if isinstance(form, list):
-        return isinstance(value, list) and all(_has_form(v, form[0]) for v in value)
-    if isinstance(form, tuple):
-        return (
-            isinstance(value, list) and len(value) == len(form) and all(map(_has_form, value, form))
-        )
-    return isinstance(value, form) and (form is bool or not isinstance(value, bool))
 
 
 def _check_belongs(stated: dict[str, Any], claim: Claim, calibration: Calibration) -> None:
@@ -331,6 +270,8 @@ def _check_belongs(stated: dict[str, Any], claim: Claim, calibration: Calibratio
         "payload": stated["payload"] == (stated["payload_guess"] if trusted else None),
         "payload_is_claimed": stated["payload_is_claimed"] == (stated["payload"] == claim.emblem),
         "asked": len(set(stated["asked"])) == len(stated["asked"]),
+        "turned": not stated["turned"]
+        or (bool(stated["asked"]) and stated["queries_declared"] is None),
         "input_sha256": bool(stated["asked"]) == any(e["input_sha256"] for e in evidence)
         and {e["input_sha256"] for e in evidence} <= (set(stated["asked"]) or {""}),
         "created": _follows(stated["created"], claim.created),
@@ -372,7 +313,8 @@ def _measured(
         raise InvalidVerdict("verdict.json: accused_took_part cannot be so")
     if not informed:
         geometry = Geometry(**stated["geometry"])
-        return Measured(pool, None, inputs, None, trial, geometry), (estimate, None)
+        blind = Measured(pool, None, inputs, None, trial, geometry, turned=stated["turned"])
+        return blind, (estimate, None)
     tones, features = Regression().projection.shape
     both = from_npy(members, "regression.npy", "<f8", (tones, features, features + 1))
     rows = _core.TINT_FIELDS * tones
@@ -380,7 +322,8 @@ def _measured(
     of_tint = from_npy(members, "tint_regression.npy", "<f8", (rows, rows + 3))
     own = from_npy(members, "own.npy", "<i8", (1, *SHAPE))[0]
     regression = Regression(both[:, :, :-1], both[:, :, -1], of_tint[:, :-3], of_tint[:, -3:])
-    return Measured(pool, regression, inputs, own, trial), (estimate, tint)
+    measured = Measured(pool, regression, inputs, own, trial, turned=stated["turned"])
+    return measured, (estimate, tint)
 
 
 def _trial(data: bytes, stated: dict[str, Any], claim: Claim) -> Trial:

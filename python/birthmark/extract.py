@@ -50,7 +50,7 @@ _BLOCK_PX = 16
 _TINT_ROWS = _core.TINT_FIELDS * _core.TONES
 _EXTRACTOR_MODULES = (
     *("calibration", "exact_tests", "extract", "extractor", "geometry", "keys", "mark"),
-    *("measure", "payload", "pictures", "sums", "tails", "verdict"),
+    *("measure", "orientations", "payload", "pictures", "sums", "tails", "verdict"),
 )
 
 

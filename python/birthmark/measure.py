@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 
@@ -33,6 +33,7 @@ from birthmark.files import StrPath
 from birthmark.geometry import Geometry
 from birthmark.keys import MarkKey
 from birthmark.models import ImageModel
+from birthmark.orientations import in_all_orientations
 from birthmark.pictures import Picture, check_picture, gather_pictures, read_picture
 from birthmark.sums import Sums, sums_of, texture
 from birthmark.suspects import SuspectPictures, name_of, path_of
@@ -70,6 +71,8 @@ class Measured:
         trial: what was declared before, if anything was.
         geometry: what was undone to the suspect's pictures before they were measured.
         examples: the first few answers of a suspect that was asked.
+        turned: whether it was asked every input in all eight orientations; answers (and the owner's
+            outputs) are then means of eight.
     """
 
     pool: Pool
@@ -79,6 +82,7 @@ class Measured:
     trial: Trial | None = None
     geometry: Geometry | None = None
     examples: tuple[Example, ...] = ()
+    turned: bool = False
 
     @property
     def mode(self) -> str:
@@ -120,6 +124,7 @@ def measure(
     model: ImageModel | StrPath | None = None,
     trial: Trial | None = None,
     geometry: Geometry | None = None,
+    turned: bool = False,
     limit_s: float | None = None,
     engine: Engine | None = None,
     checkpoint: StrPath | None = None,
@@ -134,6 +139,10 @@ def measure(
     """
     if (suspect is None) == (pictures is None):
         raise ValueError("give either pictures, or a suspect and inputs")
+    if turned and suspect is None:
+        raise ValueError("pictures alone cannot be asked for in eight orientations")
+    if turned and trial is not None:
+        raise InvalidTrial("in a trial each input is asked once, not in eight orientations")
     if suspect is None:
         if trial is not None:
             raise InvalidTrial(
@@ -156,10 +165,15 @@ def measure(
     asked = _as_suspect(suspect, limit_s)
     # A function has no name by which to tell it from another one.
     who = asked.sha256 if isinstance(asked, ImageModel) else "a function"
-    with open_checkpoint(checkpoint, claim, {"suspect": who}) as kept:
+    beside: Suspect | None = own
+    if turned:
+        asked = in_all_orientations(asked)
+        beside = None if own is None else in_all_orientations(own)
+    with open_checkpoint(checkpoint, claim, {"suspect": who, "turned": turned}) as kept:
         if kept is not None:
             asked = partial(kept.ask, asked)
-        return _query(asked, own, named, trial, geometry, progress)
+        measured = _query(asked, beside, named, trial, geometry, progress)
+    return replace(measured, turned=turned)
 
 
 def _named(pictures: Pictures) -> list[tuple[str, StrPath | Picture]]:
@@ -314,7 +328,7 @@ def _chosen(
 
 def _query(
     suspect: Suspect,
-    own: ImageModel | None,
+    own: Suspect | None,
     named: list[tuple[str, StrPath | Picture]],
     trial: Trial | None,
     geometry: Geometry | None,

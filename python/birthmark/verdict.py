@@ -183,6 +183,7 @@ class Verdict:
             "queries_declared": trial.queries if trial else None,
             "accused_took_part": bool(trial and trial.accused_nonce),
             "asked": [entry.sha256 for entry in self.measured.inputs],
+            "turned": self.measured.turned,
             "geometry": dataclasses.asdict(self.measured.geometry or Geometry()),
             "controls": [dataclasses.asdict(c) for c in self.controls],
             "false_positive_rate": self.false_positive_rate,
@@ -228,6 +229,7 @@ def verify(
     trial: Trial | None = None,
     customer: str | None = None,
     geometry: Geometry | None = None,
+    turned: bool = False,
     tests_counted: int = 1,
     false_positive_rate: float | None = None,
     limit_s: float | None = None,
@@ -257,6 +259,8 @@ def verify(
         customer: look for the mark of this customer instead of the claim's own.
         geometry: undo this to the suspect's pictures first (:func:`birthmark.find_geometry`); all
             that were tried to find it are counted. Blind only.
+        turned: ask every input in all eight orientations, and judge the mean of the answers: eight
+            times as many queries, and an informed verdict sees weaker marks. Not in a trial.
         tests_counted: how many hypotheses are tried on this suspect, this one included (another
             mode, other customers, an earlier look): p is multiplied by it.
         false_positive_rate: at most this often is an innocent suspect called MARKED; by default
@@ -298,6 +302,7 @@ def verify(
         model=model,
         trial=trial,
         geometry=geometry,
+        turned=turned,
         limit_s=limit_s,
         engine=engine,
         checkpoint=checkpoint,

@@ -114,6 +114,12 @@ def add_suspect(added: argparse.ArgumentParser) -> None:
     added.add_argument("--suspect", help="a suspect ONNX model, to be asked")
     added.add_argument("--inputs", help="folder of inputs to ask it")
     added.add_argument("--model", help="the owner's model: the informed test")
+    added.add_argument(
+        "--turned",
+        action="store_true",
+        help="ask every input in all eight orientations and judge the mean: 8 times as many"
+        " queries, and with --model weaker marks are seen",
+    )
     added.add_argument("--trial", metavar="TRIAL", help="the trial that was declared before")
     added.add_argument(
         "--time-limit",
@@ -137,8 +143,8 @@ def check_suspect(options: argparse.Namespace) -> None:
         raise ValueError("--suspect needs --inputs")
     if bool(options.suspect) == bool(options.pictures):
         raise ValueError("give either PICTURE, or --suspect and --inputs")
-    if not options.suspect and (options.inputs or options.model or options.trial):
-        raise ValueError("--inputs, --model and --trial go with --suspect")
+    if not options.suspect and (options.inputs or options.model or options.trial or options.turned):
+        raise ValueError("--inputs, --model, --turned and --trial go with --suspect")
 
 
 def suspect_pictures(options: argparse.Namespace) -> SuspectPictures | None:
@@ -163,6 +169,7 @@ def suspect_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "inputs": [options.inputs] if options.inputs else None,
         "model": model,
         "trial": Trial.load(options.trial) if options.trial else None,
+        "turned": options.turned,
         "checkpoint": options.checkpoint,
     }
 

@@ -112,7 +112,10 @@ def queries(verdict: Verdict) -> str:
     trial = verdict.measured.trial
     if trial is None:
         asked = len(verdict.measured.inputs)
-        return f"{asked} asked, none declared before" if asked else "none: pictures were given"
+        if not asked:
+            return "none: pictures were given"
+        each = ", each in eight orientations" if verdict.measured.turned else ""
+        return f"{asked} asked{each}, none declared before"
     both = "both parties' nonces" if trial.accused_nonce else "the owner's nonce alone"
     return (
         f"{trial.queries} of {len(trial.inputs)} inputs, declared on {trial.created},"

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from birthmark.errors import InvalidArray, InvalidPicture, InvalidTraining
 from birthmark.files import StrPath
+from birthmark.orientations import turn
 from birthmark.pictures import (
     Picture,
     check_picture,
@@ -159,12 +160,6 @@ def _disturbed(y: Picture, rng: np.random.Generator, disturbances: Sequence[str]
         quality = int(rng.integers(JPEG_QUALITIES[0], JPEG_QUALITIES[1] + 1))
         changed = through_jpeg(changed, quality)
     return changed
-
-
-def turn(picture: Picture, symmetry: int) -> Picture:
-    """One of the 8 symmetries of the square: ``symmetry % 4`` quarter turns, from 4 on mirrored."""
-    turned = np.rot90(picture, symmetry % 4)
-    return turned[:, ::-1] if symmetry >= 4 else turned
 
 
 def read_pairs(inputs: StrPath, outputs: StrPath) -> tuple[list[Picture], list[Picture], list[str]]:
