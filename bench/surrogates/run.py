@@ -264,9 +264,7 @@ class Bench:
         answers = [suspect(x) for x in self.held_out]
         tiles = squares(answers)
         blind = self._judge(tiles)
-        informed = verify(
-            None, self.claim, self.key, suspect=suspect, inputs=self.held_out, model=self.model
-        )
+        informed, turned = (self._beside(suspect, turned=turned) for turned in (False, True))
         quality = [
             float(np.mean([psnr_db(a, b) for a, b in zip(pictures, self.truth, strict=True)]))
             for pictures in (self.own, answers)
@@ -293,6 +291,7 @@ class Bench:
             "blind_few_log10_p": round(self._judge(tiles[:FEW]).log10_p, 1),
             "jpeg75_log10_p": round(self._judge([through_jpeg(t, 75) for t in tiles]).log10_p, 1),
             "informed_log10_p": round(informed.log10_p, 1),
+            "turned_log10_p": round(turned.log10_p, 1),
             "decision": str(blind.decision),
             "informed_decision": str(informed.decision),
             "payload": blind.payload_is_claimed,
@@ -321,6 +320,18 @@ class Bench:
 
     def _judge(self, pictures: list[Picture]) -> Verdict:
         return verify(pictures, self.claim, self.key)
+
+    def _beside(self, suspect: ImageModel, *, turned: bool) -> Verdict:
+        """The informed verdict, each input asked once or in eight orientations."""
+        return verify(
+            None,
+            self.claim,
+            self.key,
+            suspect=suspect,
+            inputs=self.held_out,
+            model=self.model,
+            turned=turned,
+        )
 
     def _afterwards(self, row: Row, model: onnx.ModelProto) -> onnx.ModelProto:
         simple: dict[str, Callable[[], onnx.ModelProto]] = {
@@ -372,12 +383,14 @@ def write_results() -> None:
         " photographs that",
         f"nobody was trained on, `{FEW}` over the first {FEW} of them, `JPEG 75` over all after"
         " compression, `informed` beside",
-        "the owner's own model. `PSNR` is the surrogate's less the model's, against the photographs"
-        " themselves.",
+        "the owner's own model, `turned` the same with each input asked in eight orientations."
+        " `PSNR` is the surrogate's less",
+        "the model's, against the photographs themselves.",
         "`emblem` is the normalised correlation of the likeliest emblem with the claim's, blind and"
         " informed: bold where the",
         "verdict trusts it and it is the claimed one. A row without one was read before there were"
-        " extractor and emblem.",
+        " extractor and emblem; `turned` was read",
+        "of rows that matter to it.",
         "",
     ]
     for folder in sorted(p for p in (HERE / "rows").iterdir() if p.is_dir()):
@@ -390,16 +403,17 @@ def write_results() -> None:
             f"    python bench/surrogates/run.py --task {folder.name}",
             "",
             "| thief | parameters | MSE to the model | PSNR dB | pictures | blind | "
-            f"{FEW} | JPEG 75 | informed | emblem |",
-            "|---|---:|---:|---:|---:|---:|---:|---:|---:|---|",
+            f"{FEW} | JPEG 75 | informed | turned | emblem |",
+            "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|",
         ]
         for r in found:
             better = r["surrogate_psnr_db"] - r["model_psnr_db"]
+            turned = f"{r['turned_log10_p']:.1f}" if "turned_log10_p" in r else "–"
             lines.append(
                 f"| {r['group']}: {r['row']} | {r['parameters']} | {r['mse_to_model']:.1f}"
                 f" | {better:+.2f} | {r['pictures']} | {r['blind_log10_p']:.1f}"
                 f" | {r['blind_few_log10_p']:.1f} | {r['jpeg75_log10_p']:.1f}"
-                f" | {r['informed_log10_p']:.1f} | {emblem_of(r)} |"
+                f" | {r['informed_log10_p']:.1f} | {turned} | {emblem_of(r)} |"
             )
         lines.append("")
         worse = [
