@@ -179,3 +179,21 @@ def test_a_writer_whose_file_is_taken_for_abandoned_makes_another(
         assert (tmp_path / "out").read_bytes() == b"data"
     assert times == 2
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_folder_that_is_gone_before_it_can_be_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, made = Path.mkdir, []
+
+    def removed_at_first(path: Path, *args: object, **options: object) -> None:
+        mkdir(path, *args, **options)
+        made.append(path)
+        if len(made) == 1:
+            remove_abandoned(tmp_path)
+
+    monkeypatch.setattr(Path, "mkdir", removed_at_first)
+    with folder_atomically(tmp_path / "out") as inside:
+        (inside / "x").write_bytes(b"data")
+    assert len(made) == 2 and inside == made[1]
+    assert os.listdir(tmp_path) == ["out"]

@@ -179,7 +179,10 @@ def _new_temporary_folder(folder: Path) -> tuple[Path, int]:
     while True:
         path = _temporary_in(folder)
         path.mkdir(parents=True)
-        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:  # taken for abandoned before it could be locked
+            continue
         if _held(descriptor):
             return path, descriptor
         os.close(descriptor)
