@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 import textwrap
@@ -371,30 +372,36 @@ def _curves(attacks: list[Point]) -> bytes:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, 3, figsize=(13, 8), sharex=True, sharey=True)
+    figure, axes = pyplot.subplots(
+        2, 3, figsize=(16, 8), sharex=True, sharey=True, layout="constrained"
+    )
     (start,) = [row["points"][0] for row in attacks if row["attack"] == "none"] or [None]
     for axis, (group, title) in zip(axes.flat, GROUPS.items(), strict=False):
+        signs = itertools.cycle("os^v")  # there are fewer colours than attacks
         for row in attacks:
             if row["group"] != group or row["attack"] == "none":
                 continue
             points = row["points"]
             x, y = [p["psnr_db"] for p in points], [-p["log10_p"] for p in points]
             joined = "-" if row["unit"] else ""
-            axis.plot(x, y, f"o{joined}", label=row["attack"], markersize=4, linewidth=1)
+            axis.plot(
+                x, y, f"{next(signs)}{joined}", label=row["attack"], markersize=4, linewidth=1
+            )
         if start:
             axis.plot(start["psnr_db"], -start["log10_p"], "k*", label="published", markersize=10)
         axis.axhline(-MARKED, color="grey", linewidth=0.8)
         axis.axhline(-UNMARKED, color="grey", linewidth=0.8, linestyle=":")
-        axis.set_title(textwrap.fill(title, 45), fontsize=9)
-        axis.legend(fontsize=7, loc="upper left")
+        axis.set_title(textwrap.fill(title, 45), fontsize=9, loc="left")
+        # Beside the curves: they fill the panels.
+        axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axes[0][0].set_xlim(15, 55)
     axes.flat[-1].axis("off")
+    axes[0][-1].tick_params(labelbottom=True)
     axes.flat[-1].text(
         0, 0.5, "above the line: MARKED\nbelow the dots: UNMARKED\nright: little quality lost"
     )
     figure.supxlabel("PSNR to the unmarked output, dB")
     figure.supylabel("−log10 p, blind")
-    figure.tight_layout()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90, metadata={"Software": None})
     pyplot.close(figure)
