@@ -32,7 +32,7 @@ def test_a_scale_and_an_angle_are_found_and_counted(
 ) -> None:
     key, claim, _ = session_claim
     suspects = [changed(p, scale, degrees) for p in published.marked]
-    geometry = find_geometry(suspects[::2], claim, key)
+    geometry = find_geometry(suspects, claim, key)
     # Where evidence is greatest need not be quite where the pictures were made.
     assert geometry.scale == pytest.approx(scale, rel=0.06)
     assert geometry.degrees == pytest.approx(degrees, abs=3)
@@ -53,7 +53,7 @@ def test_a_scale_and_an_angle_are_found_and_counted(
 @pytest.mark.slow
 def test_searching_convicts_nobody(session_claim, published) -> None:
     key, claim, _ = session_claim
-    geometry = find_geometry(published.plain[::2], claim, key)
+    geometry = find_geometry(published.plain, claim, key)
     verdict = verify(published.plain, claim, key, geometry=geometry)
     assert verdict.decision is not Decision.MARKED
 
