@@ -22,10 +22,16 @@ def _turned(picture: Picture) -> Picture:
 
 def _marked_again(picture: Picture) -> Picture:
     """With the mark of another scheme (invisible-watermark's dwtDct) on top."""
-    # The package always imports torch, which only another method of it uses.
-    if "torch" not in sys.modules and importlib.util.find_spec("torch") is None:
+    # The package always imports torch, which only another method of it uses. What stands in for it
+    # must not stay: scipy takes whatever is called so for the real one.
+    stands_in = "torch" not in sys.modules and importlib.util.find_spec("torch") is None
+    if stands_in:
         sys.modules["torch"] = types.ModuleType("torch")
-    import imwatermark
+    try:
+        import imwatermark
+    finally:
+        if stands_in:
+            del sys.modules["torch"]
 
     encoder = imwatermark.WatermarkEncoder()
     encoder.set_watermark("bytes", b"test")
