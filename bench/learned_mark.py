@@ -30,7 +30,14 @@ from scipy.linalg import eigh
 from steal import inputs_of
 
 from birthmark import _core, calibration
-from birthmark.calibration import STRENGTH_LEVELS, Calibration, calibrate, chebyshev
+from birthmark.calibration import (
+    STRENGTH_LEVELS,
+    Calibration,
+    Fields,
+    calibrate,
+    chebyshev,
+    echoes_by_tone,
+)
 from birthmark.extract import Regression
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, psnr_db, through_jpeg
@@ -86,11 +93,17 @@ class Tangents:
         return np.asarray(made / np.trace(made), np.float64)
 
 
-def functions_of(picture: Picture) -> npt.NDArray[np.float32]:
-    """Polynomials of the tone times echoes, float32 [FUNCTIONS, h, w]."""
-    _, tone, orbits, _ = _core.fields(picture)
-    made = chebyshev(POLYNOMIALS)[:, tone][:, None] * orbits.astype(np.float32)
-    return (made / (64 * 32768)).reshape(FUNCTIONS, *tone.shape).astype(np.float32)
+def functions_of(fields: Fields) -> npt.NDArray[np.float32]:
+    """Polynomials of the tone times echoes, in grey levels, float32 [FUNCTIONS, h, w].
+
+    ``fields`` is what ``_core.fields`` gives for a picture, or a crop of it.
+    """
+    shape = fields[1].shape
+    polynomials = chebyshev(POLYNOMIALS)
+    made = np.empty((FUNCTIONS, shape[0] * shape[1]), np.float32)
+    for t, held, echoes in echoes_by_tone(fields):
+        made[:, held] = np.kron(polynomials[:, t, None], echoes)
+    return made.reshape(FUNCTIONS, *shape)
 
 
 def learned(
@@ -109,7 +122,9 @@ def learned(
             crop = inputs[i][y : y + SIDE_PX, x : x + SIDE_PX]
             asked.append(crop.transpose(2, 0, 1).astype(np.float32) / 255)
             rows, columns = (slice(2 * at, 2 * (at + SIDE_PX)) for at in (y, x))
-            changed.append(functions_of(unmarked[i])[:, rows, columns])
+            w, tone, orbits, colours = _core.fields(unmarked[i])
+            here = np.s_[..., rows, columns]
+            changed.append(functions_of((w[here], tone[here], orbits[here], colours[here])))
         functions = np.stack(changed, axis=1)
         flat = functions.reshape(FUNCTIONS, -1).astype(np.float64)
         gram += flat @ flat.T

@@ -19,9 +19,8 @@ from birthmark.claim import Claim
 from birthmark.extract import extractor_sha256
 from birthmark.keys import OwnerKey
 from birthmark.pictures import Picture
-from conftest import bench_script, some_photographs
+from conftest import ROOT, bench_script, some_photographs
 
-ROOT = Path(__file__).parents[1]
 EMPTY_BLOCK = "# Title\n\n<!-- attacks -->\nold\n<!-- /attacks -->\n\nThe end.\n"
 
 

@@ -16,9 +16,8 @@ from birthmark.calibration import Calibration
 from birthmark.claim import Claim
 from birthmark.keys import OwnerKey
 from birthmark.pictures import read_picture
-from conftest import some_photographs
+from conftest import ROOT, some_photographs
 
-ROOT = Path(__file__).parents[1]
 PLOTS = ("learning", "pictures", "roc")
 
 

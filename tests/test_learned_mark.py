@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from birthmark import _core
+from birthmark.calibration import echoes_by_tone
 from birthmark.training.surrogates import steal
 from conftest import ROOT
 
@@ -38,12 +39,10 @@ def test_learned_carriers_are_orthogonal_and_the_fastest_come_first(
     gram = np.zeros((68, 68))
     pixels = 0
     for picture in unmarked:
-        _, tone, orbits, _ = _core.fields(picture)
-        echoes = orbits.reshape(_core.ORBITS, -1) / (64 * 32768)
-        for t in np.unique(tone):
-            made = spread[:, t].T @ echoes[:, tone.reshape(-1) == t]
+        for t, held, echoes in echoes_by_tone(_core.fields(picture)):
+            made = spread[:, t].T @ echoes
             gram += made @ made.T
-        pixels += tone.size
+            pixels += int(held.sum())
     gram /= pixels
     # Orthogonal over the crops that they were made on, so nearly over their pictures.
     energy = np.diag(gram)
