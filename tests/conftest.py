@@ -11,9 +11,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from types import ModuleType
+from typing import Self
 
 import cv2
 import hypothesis
@@ -22,6 +23,7 @@ import numpy.typing as npt
 import pytest
 
 from birthmark import claim as claim_module
+from birthmark import key_history
 from birthmark.calibration import Calibration, calibrate
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
@@ -162,18 +164,41 @@ def calibration(
     return Calibration.from_bytes(made.read_bytes())
 
 
-def _claim_for(owner: str, calibration: Calibration, model: Path) -> tuple[OwnerKey, Claim]:
-    key = OwnerKey._from_seeds(*(hashlib.sha256(f"{owner} {i}".encode()).digest() for i in (1, 2)))
-    created = datetime(2026, 1, 1, tzinfo=UTC)
-    # A claim's mark depends on all that it states, and it states the code: whoever changes a line
-    # of the extractor would test another key. Keys differ in how well eight photographs show them:
-    # with three of the four that were tried some test of averaged or once published pictures
-    # failed for want of evidence; with this one none did.
+CREATED = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _key_of(owner: str) -> OwnerKey:
+    return OwnerKey._from_seeds(*(hashlib.sha256(f"{owner} {i}".encode()).digest() for i in (1, 2)))
+
+
+@contextmanager
+def pinned_marks() -> Iterator[None]:
+    """Keys and claims that are made inside, by commands too, are the same in every run.
+
+    A claim's mark depends on all that it states: its time, its key, and the code, so whoever
+    changes a line of the extractor would test another mark. Marks differ in how well eight
+    photographs show them: with three of the four keys that were tried some test of averaged or
+    once published pictures failed for want of evidence; with this one none did.
+    """
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(CREATED.timestamp(), tz)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(claim_module, "extractor_sha256", lambda: "0" * 64)
         patch.setattr(claim_module, "code_version", lambda: "0.1.0 tests")
-        claim = Claim.create(key, owner, model, calibration.to_bytes(), created=created)
-    return key, claim
+        patch.setattr(claim_module, "datetime", Clock)
+        patch.setattr(key_history, "datetime", Clock)
+        patch.setattr(OwnerKey, "generate", lambda: _key_of("Owner"))
+        yield
+
+
+def _claim_for(owner: str, calibration: Calibration, model: Path) -> tuple[OwnerKey, Claim]:
+    key = _key_of(owner)
+    with pinned_marks():
+        return key, Claim.create(key, owner, model, calibration.to_bytes())
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from birthmark.claim import Claim
 from birthmark.cli import marking, shared
 from birthmark.emblem import text
 from birthmark.keys import OwnerKey
+from conftest import pinned_marks
 
 PASSPHRASE = "correct horse battery staple"
 Run = Callable[[str], tuple[int, str, str]]
@@ -43,7 +44,7 @@ def work(
     (folder / "names.txt").write_text("Acme\nBolt & Co\nZo\u00eb\n")
     (folder / "broken.pem").write_text("nothing")
     model = models_folder / "espcn_x2.onnx"
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, pinned_marks():
         patch.chdir(folder)
         patch.setenv(shared.PASSPHRASE_VARIABLE, PASSPHRASE)
         patch.setattr(model_calibration, "_calibrated", lambda model, outputs: calibration)
