@@ -124,7 +124,12 @@ def test_surrogate_and_suspect(work: Path, run, models_folder: Path) -> None:
     assert run(steal)[0] == 0
     code, out, _ = run(VERIFY + "--suspect S.onnx --inputs photos --json")
     assert code == 1
-    assert json.loads(out)["mode"] == "blind"
+    once = json.loads(out)
+    assert once["mode"] == "blind" and not once["turned"]
+    _, out, _ = run(VERIFY + "--suspect S.onnx --inputs photos --turned --json")
+    turned = json.loads(out)
+    assert turned["turned"] and turned["decision"] != "MARKED"
+    refused(run(VERIFY + "published --turned"), "--suspect")
     model = models_folder / "espcn_x2.onnx"
     _, out, _ = run(
         VERIFY + f"--suspect S.onnx --inputs photos --model {model} --report informed.html --json"

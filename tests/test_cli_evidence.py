@@ -186,6 +186,15 @@ def test_an_expert_with_the_disclosed_key_repeats_everything(work: Path, run: Ru
     (work / "wrong.key").unlink()
 
 
+def test_a_suspect_is_traced_in_all_orientations(run: Run, models_folder: Path) -> None:
+    ask = TRACE + f"--suspect {models_folder / 'espcn_x2.onnx'} --inputs photos --json"
+    answers = [run(ask), run(ask + " --turned")]
+    once, turned = (json.loads(out) for code, out, _ in answers)
+    assert [code for code, _, _ in answers] == [1, 1]
+    assert once["named"] == turned["named"] == []
+    assert once["leads"] != turned["leads"]
+
+
 def test_a_trial_from_declaration_to_recheck(work: Path, run: Run, models_folder: Path) -> None:
     model = models_folder / "espcn_x2.onnx"
     ask = f"verify {OWNER}--suspect {model} --inputs photos "
@@ -199,6 +208,7 @@ def test_a_trial_from_declaration_to_recheck(work: Path, run: Run, models_folder
     assert run("recheck t.zip --key owner.key")[0] == 0
     refused(run(ask + f"--trial trial.json --model {model}"), "declared blind")
     refused(run(ask + "--trial claim.json"), "claim.json")
+    refused(run(ask + "--trial joined.json --turned"), "asked once")
     refused(run(f"verify {OWNER}published --trial trial.json"), "go with --suspect")
     refused(run("join joined.json -o x.json"), "before")
     refused(run("join trial.json --nonce xyz -o x.json"), "hex")
