@@ -38,10 +38,10 @@ from birthmark.calibration import (
     chebyshev,
     echoes_by_tone,
 )
-from birthmark.extract import Regression
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, psnr_db, through_jpeg
 from birthmark.progress import Progress
+from birthmark.regression import Regression
 from birthmark.sums import sums_of, total_of
 from birthmark.tails import log10_p_of_cosine
 from birthmark.training.gradient import gradients

@@ -32,12 +32,13 @@ from birthmark.calibration import Calibration, FloatArray
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
 from birthmark.exact_tests import corrected_log10_p
-from birthmark.extract import Pool, Regression, extractor_sha256, read_echo
+from birthmark.extract import Pool, extractor_sha256, read_echo
 from birthmark.keys import MarkKey, OwnerKey
 from birthmark.mark import coordinates, provision
 from birthmark.model_calibration import calibrate_model
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, read_picture, through_jpeg
+from birthmark.regression import Regression
 from birthmark.tails import log10_p_of_cosine
 
 RATES = (1e-2, 1e-3, 1e-4)

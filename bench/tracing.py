@@ -29,13 +29,14 @@ from scipy import stats
 from birthmark.calibration import COORDINATES, Calibration
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
-from birthmark.extract import Pool, Regression, read_echo
+from birthmark.extract import Pool, read_echo
 from birthmark.keys import OwnerKey
 from birthmark.mark import coordinates, provision
 from birthmark.measure import measure
 from birthmark.model_calibration import calibrate_model
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, read_picture, through_jpeg
+from birthmark.regression import Regression
 from birthmark.sums import total_of
 from birthmark.tails import log10_p_of_cosine
 from birthmark.trace import Customers, Trace

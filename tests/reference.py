@@ -22,6 +22,10 @@ TONES = 16
 ORBITS = [(i, j) for i in range(1, 6) for j in range(i + 1) if i * i + j * j <= 32]
 TAP_SUM_MAX = 60000
 TINT_GAIN_MAX = 16384
+LINE_REACH = 4
+GRADIENT_UNIT_Q6 = 8
+LINE_FLOOR = 6221
+LINE_SHARE = np.float32(0.25)
 GAIN_ROWS = len(ORBITS) + 3 * 4
 
 # How far a pixel's echo can see: the farthest tap, then each filter's reach.
@@ -268,13 +272,37 @@ def as_ten_bits(q6: Ints) -> npt.NDArray[np.uint16]:
     return (((q6 + 8) >> 4) << 6).astype(np.uint16)
 
 
+def lines(picture: Picture) -> npt.NDArray[np.bool_]:
+    """Step 19: which pixels lie on a line."""
+    y_q2 = np.pad(luma(load(picture)), K9_REACH + LINE_REACH + 1, mode="edge")
+    smooth_q6 = (smooth(y_q2, K9) + 127) >> 8
+    dx, dy = (
+        np.trunc((after - before) / GRADIENT_UNIT_Q6).astype(np.int64)
+        for after, before in (
+            (smooth_q6[1:-1, 2:], smooth_q6[1:-1, :-2]),
+            (smooth_q6[2:, 1:-1], smooth_q6[:-2, 1:-1]),
+        )
+    )
+    side = 2 * LINE_REACH + 1
+    across, down, both = (
+        np.lib.stride_tricks.sliding_window_view(product, (side, side)).sum(axis=(2, 3))
+        for product in (dx * dx, dy * dy, dx * dy)
+    )
+    difference, twice = ((across - down).astype(np.float32), (2 * both).astype(np.float32))
+    whole = (across + down + LINE_FLOOR).astype(np.float32)
+    found: npt.NDArray[np.bool_] = difference**2 + twice**2 > LINE_SHARE * (whole * whole)
+    return found
+
+
 def statistics(picture: Picture) -> Ints:
-    """Step 19: `S` [tones, orbits + 1] of a suspect picture."""
+    """Step 20: `S` [2, tones, orbits + 1] of a suspect picture."""
     w, tones, sums, _ = fields(picture)
-    result = np.zeros((TONES, len(ORBITS) + 1), np.int64)
-    for value in range(TONES):
-        here = tones == value
-        for o in range(len(ORBITS)):
-            result[value, o] = np.sum(w[here] * (sums[o][here] >> 4))
-        result[value, len(ORBITS)] = np.sum(w[here] * w[here])
+    on_line = lines(picture)
+    result = np.zeros((2, TONES, len(ORBITS) + 1), np.int64)
+    for part, held in enumerate((~on_line, on_line)):
+        for value in range(TONES):
+            here = (tones == value) & held
+            for o in range(len(ORBITS)):
+                result[part, value, o] = np.sum(w[here] * (sums[o][here] >> 4))
+            result[part, value, len(ORBITS)] = np.sum(w[here] * w[here])
     return result

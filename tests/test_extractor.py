@@ -20,7 +20,7 @@ from birthmark.extract import extractor_sha256, read_echo
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture
 from birthmark.resources import models_folder
-from birthmark.sums import sums_of, total_of
+from birthmark.sums import OWN, sums_of, total_of
 from conftest import ROOT, Published, half_size, some_photographs
 
 RECIPE = ROOT / "models/recipes/extractor.py"
@@ -91,8 +91,8 @@ def test_fewer_coordinates_are_foreseen_too(
 def test_pictures_too_small_for_half_the_size_have_no_texture_there() -> None:
     for shape in ((1, 1, 3), (1, 40, 3), (40, 1, 3)):
         picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        assert np.array_equal(sums_of(picture)[0], _core.statistics(picture))
-        assert not sums_of(picture)[1].any()
+        assert np.array_equal(sums_of(picture)[:OWN], _core.statistics(picture))
+        assert not sums_of(picture)[OWN].any()
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ from birthmark.mark import Mark, provision
 from birthmark.models import ImageModel
 from birthmark.pictures import SUFFIXES, decode_picture
 from birthmark.shares import join
-from birthmark.sums import SHAPE, SIZES
+from birthmark.sums import OWN, PARTS, SHAPE
 from birthmark.trial import Trial
 from birthmark.verdict import verify
 from fuzz.mutation import change_bytes, change_json, change_message
@@ -125,10 +125,10 @@ def small_owner(model_file: Path) -> Owned:
     orbits, tones = _core.ORBITS, _core.TONES
     calibration = Calibration(
         spread=rng.normal(0, 100, (orbits, tones, _COORDINATES)).astype(np.float32),
-        offset=rng.normal(0, 0.01, (SIZES, tones, orbits)).astype(np.float32),
-        response=rng.normal(0, 0.01, (tones, orbits, _COORDINATES)).astype(np.float32),
-        precision=np.tile(np.eye(orbits, dtype=np.float32) * 1e4, (tones, 1, 1)),
-        damage=rng.normal(0, 0.01, (tones, orbits, 3)).astype(np.float32),
+        offset=rng.normal(0, 0.01, (PARTS, tones, orbits)).astype(np.float32),
+        response=rng.normal(0, 0.01, (OWN, tones, orbits, _COORDINATES)).astype(np.float32),
+        precision=np.tile(np.eye(orbits, dtype=np.float32) * 1e4, (OWN, tones, 1, 1)),
+        damage=rng.normal(0, 0.01, (OWN, tones, orbits, 3)).astype(np.float32),
         tint=rng.normal(0, 0.1, (_core.TINT_FIELDS, tones, _TINT_FUNCTIONS)).astype(np.float32),
         ridge=0.1,
     )

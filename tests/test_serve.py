@@ -229,10 +229,10 @@ def test_axe_finds_nothing_on_the_page(server: VerifierServer, scheme: Any) -> N
 
 
 def test_memory_does_not_grow_with_pictures(session_claim: Owned) -> None:
-    """What is kept of a picture is its statistics: some 3 kB, whatever its size."""
+    """What is kept of a picture is its statistics: some 7 kB, whatever its size."""
     with VerifierServer(session_claim[0]) as server:
         case = server.case(server.open_case(session_claim[1].to_bytes())["case"])
         noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
         server.add_picture(case, "x.png", encode_png(noise))
         (kept,) = case.pool.pictures
-        assert kept.sums.nbytes < 5000 and case.verdict is None
+        assert kept.sums.nbytes < 7000 and case.verdict is None

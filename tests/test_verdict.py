@@ -17,10 +17,10 @@ from birthmark.calibration import Calibration
 from birthmark.damages import median
 from birthmark.errors import CouldNotJudge, InvalidArray, InvalidClaim, InvalidModel
 from birthmark.exact_tests import run_tests
-from birthmark.extract import Regression
 from birthmark.keys import MarkKey
 from birthmark.mark import claimed_chips, coordinates, provision, rotation
 from birthmark.pictures import Picture
+from birthmark.regression import Regression
 from birthmark.tails import log10_p_of_both, log10_p_of_chips, log10_p_of_cosine
 from birthmark.verdict import Decision, verify
 

@@ -8,10 +8,11 @@ from scene import Gains, Published, Scene, enlarged, halved, without
 from birthmark import _core
 from birthmark.calibration import Calibration, calibrate
 from birthmark.embed import Embedder
-from birthmark.extract import Pool, Regression, read_echo
+from birthmark.extract import Pool, read_echo
 from birthmark.files import write_atomically
 from birthmark.mark import provision
 from birthmark.pictures import Picture
+from birthmark.regression import Regression
 from birthmark.tails import log10_p_of_cosine
 
 TURNS = 2

@@ -26,7 +26,7 @@ namespace {
 
 static_assert(BIRTHMARK_HALO == birthmark::kHalo);
 static_assert(BIRTHMARK_TONES == birthmark::kTones);
-static_assert(BIRTHMARK_STATISTICS == birthmark::kTones * birthmark::kStatistics);
+static_assert(BIRTHMARK_STATISTICS == birthmark::kAllStatistics);
 static_assert(BIRTHMARK_UINT8 == static_cast<int>(Element::kUint8));
 static_assert(BIRTHMARK_INT8 == static_cast<int>(Element::kInt8));
 static_assert(BIRTHMARK_UINT10 == static_cast<int>(Element::kUint10));

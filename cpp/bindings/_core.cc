@@ -220,20 +220,20 @@ py::array_t<std::int64_t> Statistics(const py::object& picture,
   CheckThreads(threads);
   const OnePicture one = PictureOf(picture);
   Embedder measure(std::nullopt, CheckedIsa(kernel));
-  py::array_t<std::int64_t> sums({kTones, kStatistics});
+  py::array_t<std::int64_t> sums({kParts, kTones, kStatistics});
   std::int64_t* const data = sums.mutable_data();
-  std::memset(data, 0, sizeof(std::int64_t) * kTones * kStatistics);
+  std::memset(data, 0, sizeof(std::int64_t) * kAllStatistics);
   const int stripes = StripesFor(threads, one.source.height);
   std::atomic<Status> status = Status::kOk;
   std::mutex adding;
   const auto work = [&](py::ssize_t i) {
     const Window whole = {0, one.source.height, 0, one.source.width};
     const Window stripe = Stripe(whole, static_cast<int>(i), stripes);
-    std::int64_t own[kTones * kStatistics] = {};
+    std::int64_t own[kAllStatistics] = {};
     const Status found = measure.AddStatistics(one.source, stripe.first_row, stripe.last_row, own);
     if (found != Status::kOk) status = found;
     const std::lock_guard<std::mutex> lock(adding);
-    for (int s = 0; s < kTones * kStatistics; ++s) data[s] += own[s];
+    for (int s = 0; s < kAllStatistics; ++s) data[s] += own[s];
   };
   {
     py::gil_scoped_release release;
@@ -402,7 +402,7 @@ void Define(py::module_& m) {
 
   m.def("statistics", &Statistics, py::arg("picture"), py::arg("kernel") = std::nullopt,
         py::arg("threads") = 1,
-        "int64 [tones, orbits + 1]: sums over the picture (contract, step 19).");
+        "int64 [2, tones, orbits + 1]: sums over the picture (contract, step 20).");
   m.def("fields", &Fields, py::arg("picture"), py::arg("kernel") = std::nullopt,
         "(texture int16 [h, w], tone uint8 [h, w], orbit sums int16 [orbits, h, w], and blueness, "
         "redness and roughness int16 [3, h, w]).");

@@ -97,8 +97,21 @@ inline constexpr int kTintGainMax = 16384;
 inline constexpr int kTintMaxQ6 = 64;
 inline constexpr int kResidualMaxQ6 = 128;
 
-// Step 19: one column for each orbit, and the energy.
+// Step 19: which pixels lie on a line. Gradients are of two pixels, in eighths of a grey level; no
+// sum over a window of theirs leaves 32 bits.
+inline constexpr int kLineReach = 4;
+inline constexpr int kGradientUnitQ6 = 8;
+inline constexpr int kLineFloor = 6221;
+inline constexpr float kLineShare = 0.25f;
+static_assert(std::int64_t{2} * (16384 / kGradientUnitQ6) * (16384 / kGradientUnitQ6) *
+                      (2 * kLineReach + 1) * (2 * kLineReach + 1) +
+                  kLineFloor <
+              std::int64_t{1} << 31);
+
+// Step 20: apart from lines, then on them; in each a column for each orbit, and the energy.
+inline constexpr int kParts = 2;
 inline constexpr int kStatistics = kOrbits + 1;
+inline constexpr int kAllStatistics = kParts * kTones * kStatistics;
 
 // Step 16 to 18: luma and colour differences, in Q15.
 struct YuvWeights {

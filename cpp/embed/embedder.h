@@ -82,7 +82,7 @@ class Embedder {
     return WithWorkspace([&](Workspace& work) { return kernel_->embed(job, work); });
   }
 
-  // Adds the picture's statistics to `sums`, [kTones][kStatistics].
+  // Adds the picture's statistics to `sums`, [kParts][kTones][kStatistics].
   Status AddStatistics(const Source& source, std::int64_t* sums) {
     return AddStatistics(source, 0, source.height, sums);
   }

@@ -84,7 +84,7 @@ struct EmbedJob {
 struct StatisticsJob {
   Source source;
   int first_row = 0, last_row = 0;
-  std::int64_t* sums = nullptr;  // [kTones][kStatistics], added to
+  std::int64_t* sums = nullptr;  // [kParts][kTones][kStatistics], added to
 };
 
 // The fields behind the carriers, for calibration and for the informed test.
@@ -118,6 +118,7 @@ inline constexpr int kEchoRows = 2 * kEchoReach + 1;
 inline constexpr int kRoughnessRows = kEchoReach + 1;
 inline constexpr int kToneRows = kActivityReach + kEchoReach + 1;
 inline constexpr int kValueRows = kHalo + 1;
+inline constexpr int kSmoothRows = kActivityReach + kEchoReach + kLineReach + 3;
 
 struct alignas(64) Workspace {
   Row value[kValueRows][3];
@@ -133,7 +134,12 @@ struct alignas(64) Workspace {
   Row magnitude_sum_of_sums;
   Row roughness[kRoughnessRows];
   Row pair[kRadius + 1];
-  Row staged[3];     // a source row of a format that is not loaded straight into registers
+  Row staged[3];  // a source row of a format that is not loaded straight into registers
+  // Of statistics alone: smoothed luma in q6, the sums of its gradients' products down the columns
+  // of a window (across, down, both), and which pixels lie on a line.
+  Row smooth[kSmoothRows];
+  std::int32_t gradient[3][kRowStride];
+  Row line;
   Row marked[2][3];  // the newest rows of a target that is not stored straight from registers
 };
 

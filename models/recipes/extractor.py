@@ -73,7 +73,7 @@ class Source:
 
     model: str
     sums: Sums
-    """int64 [damages, squares, sizes, tones, orbits + 1]."""
+    """int64 [damages, squares, parts, tones, orbits + 1]."""
     photograph: npt.NDArray[np.int64]
     """Which photograph each square is of, [squares]."""
     calibration: Calibration
@@ -279,7 +279,8 @@ def main() -> int:
     for ridge in RIDGES:
         weights, bias = fit(fitted, ridge)
         left = [left_over(source, basis, weights, bias) for source in halves[1]]
-        scores[ridge] = float(np.mean([of_source[1] for of_source in left]))
+        # As a fraction of what there was: some makers' pictures disturb less than others'.
+        scores[ridge] = float(np.mean([after / before for before, after in left]))
         print(f"ridge {ridge}, photographs not fitted on:", end=" ")
         for model in MODELS:
             mine = [x for x, source in zip(left, found, strict=True) if source.model == model]

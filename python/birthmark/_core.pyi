@@ -24,8 +24,8 @@ def orbits() -> list[tuple[int, int]]:
 def statistics(
     picture: npt.NDArray[Any], kernel: str | None = None, threads: int = 1
 ) -> npt.NDArray[np.int64]:
-    """int64 [tones, orbits + 1]: sums over the picture (contract, step 19), the same for any number
-    of threads."""
+    """int64 [2, tones, orbits + 1]: sums over the picture, apart from lines and on them (contract,
+    steps 19 and 20), the same for any number of threads."""
 
 def fields(
     picture: npt.NDArray[Any], kernel: str | None = None

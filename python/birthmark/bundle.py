@@ -1,12 +1,12 @@
 """The verdict bundle: a zip that a third party can check years later, offline.
 
 Members, in this order: ``verdict.json`` (every number and its meaning), ``claim.json`` (as
-:meth:`birthmark.Claim.save` writes it), ``statistics.npy`` (int64 [pictures, sizes, tones,
+:meth:`birthmark.Claim.save` writes it), ``statistics.npy`` (int64 [pictures, parts, tones,
 orbits + 1]),
 ``estimate.npy`` (float64 [n]), ``inputs.npy`` (as statistics, of the inputs; where a suspect was
 asked), in informed verdicts ``regression.npy`` (float64 [tones, orbits + 2, orbits + 3]: gram, then
 projection), ``tint.npy`` (float64 [m]), ``tint_regression.npy`` (float64 [64, 64 + 3]) and
-``own.npy`` (int64 [1, sizes, tones, orbits + 1]: the owner's unmarked outputs),
+``own.npy`` (int64 [1, parts, tones, orbits + 1]: the owner's unmarked outputs),
 ``trial.json`` (where a trial was declared), ``manifest.json`` (the SHA-256 of each) and
 ``manifest.sig`` (the owner's Ed25519 signature of the manifest). There is one way only to write a
 bundle, so that a change of any byte of it is found.
@@ -48,13 +48,14 @@ from birthmark.exact_tests import (
     count_decoys_as_good,
     tests_agree,
 )
-from birthmark.extract import PictureStatistics, Pool, Regression, Statistics, extractor_sha256
+from birthmark.extract import PictureStatistics, Pool, Statistics, extractor_sha256
 from birthmark.files import StrPath, write_atomically
 from birthmark.geometry import Geometry
 from birthmark.keys import ClaimKey, OwnerKey
 from birthmark.measure import Measured
 from birthmark.payload import MOST_DOUBT
 from birthmark.protocol import HYPOTHESES, NOT_SAID, PROTOCOL
+from birthmark.regression import Regression
 from birthmark.sums import SHAPE
 from birthmark.tails import (
     log10_likelihood_ratio,

@@ -44,7 +44,7 @@ MOST_CONTAINER_BYTES = 1 << 16
 
 class Stacked:
     """A member that is made as it is written: the sums of pictures, one after another, as a NumPy
-    file of int64 [pictures, sizes, tones, orbits + 1]."""
+    file of int64 [pictures, parts, tones, orbits + 1]."""
 
     def __init__(self, pictures: Statistics) -> None:
         self._pictures = pictures

@@ -6,7 +6,7 @@ directions (coordinates) are used; its *tint* is one of small changes of colour,
 answer to them. It is frozen: it goes into the signed claim as bytes.
 
 All correlations here are normalised: rho[tone, orbit] = S[tone, orbit] / S[tone, energy], with S
-the integer statistics of ``cpp/contract/CONTRACT.md``, step 13.
+the integer statistics of ``cpp/contract/CONTRACT.md``, step 20.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from birthmark import _core
 from birthmark.damages import Damage, blurred, compressed, median, noisy, rescaled, sharpened
 from birthmark.errors import CouldNotJudge, InvalidArray, InvalidClaim
 from birthmark.pictures import Picture
-from birthmark.sums import ORBIT_SCALE, SIZES, Sums, rho_of, sums_of, texture
+from birthmark.sums import ORBIT_SCALE, OWN, PARTS, Sums, rho_of, sums_of, texture
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
@@ -38,6 +38,9 @@ DECAY = 0.6
 TILT = 0.5
 STRENGTH_LEVELS = 2.25
 RIDGE = 0.1
+# Information grows with the texture's energy, but a tone's pixels resemble each other: twice as
+# many of them say less than twice as much.
+SHARE_POWER = 0.75
 
 TINT_LEVELS = 0.5
 # A tint's functions: a field (constant, blueness, redness, roughness) times the Chebyshev
@@ -47,7 +50,7 @@ TINT_FUNCTIONS = ((1, 0), (2, 0), (3, 0), (0, 1), (1, 1), (2, 1), (0, 2), (0, 3)
 DIRECTIONS = np.array([[1, 1, 1], [2, -1, -1], [-1, -1, 2]]) / np.sqrt([[1], [2], [2]])
 
 _TONES, _ORBITS = _core.TONES, _core.ORBITS
-_MAGIC = b"BMCAL\x03"
+_MAGIC = b"BMCAL\x04"
 _HEADER = struct.Struct("<6sHHHHH")
 # What pictures may have gone through. Each changes the statistics in a way of its own, which is
 # read beside the mark, so that it is not taken for one.
@@ -75,11 +78,12 @@ class Calibration:
 
     Attributes:
         spread: float32 [orbits, tones, n]; gains of a mark = spread @ z.
-        offset: float32 [sizes, tones, orbits]; rho of unmarked outputs.
-        response: float32 [tones, orbits, n]; d rho / d z, measured in the published bytes.
-        precision: float32 [tones, orbits, orbits]; inverse covariance of rho over unmarked
+        offset: float32 [parts, tones, orbits]; rho of unmarked outputs.
+        response: float32 [2, tones, orbits, n]; d rho / d z apart from lines and on them, measured
+            in the published bytes.
+        precision: float32 [2, tones, orbits, orbits]; inverse covariance of rho over unmarked
             outputs, for one crop's mean energy.
-        damage: float32 [tones, orbits, d]; d rho, what each of :data:`DAMAGES` does to unmarked
+        damage: float32 [2, tones, orbits, d]; d rho, what each of :data:`DAMAGES` does to unmarked
             outputs.
         tint: float32 [fields, tones, k]; the k functions of a tint, each with the strength that
             a coordinate of 1 gives it, in grey levels (of a constant 1, and of the other fields in
@@ -140,27 +144,29 @@ class Calibration:
     def read(self, sums: Sums) -> FloatArray:
         """Estimate the coordinates z from pooled statistics: float64 [n].
 
-        Generalised least squares: each tone's deviation of rho from the offset is weighted by its
-        precision and by the share of the texture's energy that the pictures hold in that tone,
-        so the estimate does not depend on how bright they are. How strongly the pictures were
-        damaged is estimated together with the mark, and left out.
+        Generalised least squares: each tone's deviation of rho from the offset, apart from lines
+        and on them, is weighted by its precision and by the share of the texture's energy that the
+        pictures hold there (to the power :data:`SHARE_POWER`), so the estimate does not depend on
+        how bright they are. How strongly the pictures were damaged is estimated together with the
+        mark, and left out.
 
         Args:
-            sums: int64 [sizes, tones, orbits + 1], summed over pictures.
+            sums: int64 [parts, tones, orbits + 1], summed over pictures.
 
         Raises:
             CouldNotJudge: the pictures hold no texture.
         """
         if texture(sums) <= 0:
             raise CouldNotJudge("the pictures hold no texture to read a mark from")
-        share = sums[0, :, -1] / texture(sums)
-        response = np.concatenate([self.response, self.damage], axis=2).astype(np.float64)
-        weighted = np.einsum("ton,top->tpn", response, self.precision) * share[:, None, None]
-        information = np.einsum("tpn,tpm->nm", weighted, response)
+        share = (sums[:OWN, :, -1] / texture(sums))[..., None]
+        response = np.concatenate([self.response, self.damage], axis=3).astype(np.float64)
+        weighted = np.einsum("qton,qtop->qtpn", response, self.precision)
+        weighted *= share[..., None] ** SHARE_POWER
+        information = np.einsum("qtpn,qtpm->nm", weighted, response)
         own = np.trace(information[: self.coordinates, : self.coordinates])
         information += self.ridge * own / self.coordinates * np.eye(len(information))
-        deviation = np.where(share[:, None] > 0, rho_of(sums[0]) - self.offset[0], 0.0)
-        read = np.linalg.solve(information, np.einsum("tpn,tp->n", weighted, deviation))
+        deviation = np.where(share > 0, rho_of(sums[:OWN]) - self.offset[:OWN], 0.0)
+        read = np.linalg.solve(information, np.einsum("qtpn,qtp->n", weighted, deviation))
         return read[: self.coordinates]
 
     @functools.cached_property
@@ -189,7 +195,7 @@ class Calibration:
 
     def to_bytes(self) -> bytes:
         """Serialise; the same calibration gives the same bytes."""
-        damages, functions = self.damage.shape[2], self.tint.shape[2]
+        damages, functions = self.damage.shape[3], self.tint.shape[2]
         parts = [_HEADER.pack(_MAGIC, _ORBITS, _TONES, self.coordinates, damages, functions)]
         parts.append(struct.pack("<f", self.ridge))
         parts += [self.spread.astype("<f2").tobytes(), self.response.astype("<f2").tobytes()]
@@ -217,10 +223,10 @@ class Calibration:
         shapes = [
             ("<f4", ()),
             ("<f2", (orbits, tones, n)),
-            ("<f2", (tones, orbits, n)),
-            ("<f4", (SIZES, tones, orbits)),
-            ("<f4", (tones, orbits, orbits)),
-            ("<f4", (tones, orbits, damages)),
+            ("<f2", (OWN, tones, orbits, n)),
+            ("<f4", (PARTS, tones, orbits)),
+            ("<f4", (OWN, tones, orbits, orbits)),
+            ("<f4", (OWN, tones, orbits, damages)),
             ("<f4", (_core.TINT_FIELDS, tones, functions)),
         ]
         at, arrays = _HEADER.size, []
@@ -284,20 +290,20 @@ def calibrate(
     plain = _core.Embedder(None)
     sums = np.stack([sums_of(plain.embed(crop)) for crop in crops])
     offset = rho_of(sums.sum(axis=0)).astype(np.float32)
-    precision = _precision(sums[:, 0], offset[0])
+    precision = np.stack([_precision(sums[:, part], offset[part]) for part in range(OWN)])
 
     basis, _ = np.linalg.qr(np.random.default_rng(_PROBE_SEED).standard_normal((coordinates,) * 2))
     probes = basis * np.sqrt(coordinates)
     tint = _tint(probed, tint_levels)
-    unknown = np.zeros((_TONES, _ORBITS, coordinates), np.float32)
+    unknown = np.zeros((OWN, _TONES, _ORBITS, coordinates), np.float32)
     damage = _damage([plain.embed(crop) for crop in probed])
     draft = Calibration(spread, offset, unknown, precision, damage, tint, RIDGE)
-    response = np.zeros((_TONES, _ORBITS, coordinates))
+    response = np.zeros(unknown.shape)
     for i, z in enumerate(probes):
         report(i, coordinates, "response")
         gains = draft.gains(z)
         plus, minus = (_marked_rho(probed, sign * gains) for sign in (1, -1))
-        response += ((plus - minus) / 2)[:, :, None] * z / coordinates
+        response += ((plus - minus) / 2)[..., None] * z / coordinates
     report(coordinates, coordinates, "response")
     # What is frozen is what will be used: rounded to the precision in which it is kept.
     measured = response.astype(np.float32)
@@ -460,7 +466,7 @@ def _precision(sums: Sums, offset: npt.NDArray[np.float32]) -> npt.NDArray[np.fl
 
 
 def _damage(published: Sequence[Picture]) -> npt.NDArray[np.float32]:
-    """What each damage does to rho, float32 [tones, orbits, damages]."""
+    """What each damage does to rho, float32 [2, tones, orbits, damages]."""
 
     def rho_after(damage: Damage) -> FloatArray:
         sums = [_core.statistics(damage(picture)) for picture in published]
@@ -468,7 +474,7 @@ def _damage(published: Sequence[Picture]) -> npt.NDArray[np.float32]:
 
     whole = rho_after(lambda picture: picture)
     changes = [rho_after(damage) - whole for damage in DAMAGES]
-    return np.stack(changes, axis=2).astype(np.float32)
+    return np.stack(changes, axis=3).astype(np.float32)
 
 
 def _marked_rho(

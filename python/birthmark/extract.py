@@ -15,42 +15,23 @@ from importlib import resources
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from birthmark import _core
-from birthmark.calibration import (
-    DIRECTIONS,
-    Calibration,
-    Fields,
-    FloatArray,
-    echoes_by_tone,
-    tint_fields,
-)
-from birthmark.damages import compressed, median
-from birthmark.errors import CouldNotJudge, InvalidArray
+from birthmark.calibration import Calibration, FloatArray
+from birthmark.errors import CouldNotJudge
 from birthmark.extractor import foreseen, trained_sha256
 from birthmark.pictures import Picture, check_picture
 from birthmark.sums import SHAPE, Sums, sums_of, texture, total_of
 from birthmark.tails import log10_p_of_cosine
 
 IN_MEMORY = 4_096
-"""The sums of so many pictures are kept in memory: 19 MB."""
+"""The sums of so many pictures are kept in memory: 28 MB."""
 _SUMS_BYTES = 8 * math.prod(SHAPE)
 _ELSEWHERE: Sums = np.zeros(SHAPE, np.int64)
 
-_OUTLIER_LEVELS = 12.0
-_SURROUNDINGS_PX = 3.0
-# What a surrogate does to the owner's picture besides: it rounds edges off, and it smooths away
-# what compression would. Each of these differences is read beside the mark.
-_FAILINGS = (median, compressed(50))
-_FAILING_RIDGE = 1e-6
-# Rows of the informed test's equations in each tone: an echo for each orbit, then failings.
-_FEATURES = _core.ORBITS + len(_FAILINGS)
-_BLOCK_PX = 16
-_TINT_ROWS = _core.TINT_FIELDS * _core.TONES
 _EXTRACTOR_MODULES = (
-    *("calibration", "exact_tests", "extract", "extractor", "geometry", "keys", "mark"),
-    *("measure", "orientations", "payload", "pictures", "sums", "tails", "verdict"),
+    *("calibration", "damages", "exact_tests", "extract", "extractor", "geometry", "keys", "mark"),
+    *("measure", "orientations", "payload", "pictures", "regression", "sums", "tails", "verdict"),
 )
 
 
@@ -64,7 +45,7 @@ class PictureStatistics:
     height_px: int
     width_px: int
     sums: Sums
-    """int64 [sizes, tones, orbits + 1]."""
+    """int64 [parts, tones, orbits + 1]."""
     input_sha256: str = ""
     """Of the input's pixels, where a suspect was asked."""
 
@@ -198,7 +179,7 @@ def read_echo(sums: Sums, calibration: Calibration) -> FloatArray:
     foresees for unmarked pictures of this kind.
 
     Args:
-        sums: int64 [sizes, tones, orbits + 1], summed over pictures.
+        sums: int64 [parts, tones, orbits + 1], summed over pictures.
         calibration: the claim's.
 
     Raises:
@@ -211,7 +192,7 @@ def log10_p_of_sums(sums: Sums, calibration: Calibration, direction: FloatArray)
     """log10 p of the cosine test on statistics alone; 0 where they hold no texture or no mark.
 
     Args:
-        sums: int64 [sizes, tones, orbits + 1].
+        sums: int64 [parts, tones, orbits + 1].
         direction: of the mark looked for, float64 [n], of length 1.
     """
     if texture(sums) <= 0:
@@ -226,130 +207,3 @@ def pixels_sha256(picture: Picture) -> str:
     height, width, _ = picture.shape
     header = height.to_bytes(4, "little") + width.to_bytes(4, "little")
     return hashlib.sha256(header + np.ascontiguousarray(picture).tobytes()).hexdigest()
-
-
-@dataclass
-class Regression:
-    """Normal equations of the informed test: the suspect's deviation from M on M's own carriers.
-
-    For each tone, ``gram`` sums products of features and ``projection`` sums features times the
-    deviation, both in grey levels. Features are the orbits' echoes, and what two damages (a
-    median of 3 x 3 pixels, JPEG of quality 50) do to M's picture: a surrogate fails in such ways
-    too, which is not to be taken for a mark. ``tint_gram`` and ``tint_projection`` do the same for
-    what a tint is made of (fields times tones, in this order) and the deviations of red, green and
-    blue.
-    """
-
-    gram: FloatArray = field(default_factory=lambda: np.zeros((_core.TONES, _FEATURES, _FEATURES)))
-    projection: FloatArray = field(default_factory=lambda: np.zeros((_core.TONES, _FEATURES)))
-    tint_gram: FloatArray = field(default_factory=lambda: np.zeros((_TINT_ROWS, _TINT_ROWS)))
-    tint_projection: FloatArray = field(default_factory=lambda: np.zeros((_TINT_ROWS, 3)))
-
-    def add(self, suspect: Picture, own: Picture) -> None:
-        """Add one pair: the suspect's and the owner's unmarked output for the same input.
-
-        The deviation is the difference of luma (BT.601) less its local mean, so that a
-        suspect that is brighter or softer over wide areas does not drown the mark, and is cut at
-        12 levels, so that a suspect's few gross errors do not either. For the tint it is the other
-        way round: means over blocks of 16 x 16 pixels are compared, since the finest colours of a
-        suspect are never right. Where the two differ by v in the square, in the mean over the
-        surroundings (over the block), a pixel (block) counts 1 / (1 + v) of one where they agree:
-        least squares weighted by the errors' variance.
-
-        Raises:
-            InvalidArray: the two differ in size.
-        """
-        if suspect.shape != own.shape:
-            raise InvalidArray(
-                f"the suspect answers with {suspect.shape[1]} x {suspect.shape[0]} px where the"
-                f" owner's model gives {own.shape[1]} x {own.shape[0]} px"
-            )
-        import cv2
-
-        deviation = _fine_difference(suspect, own)
-        np.clip(deviation, -_OUTLIER_LEVELS, _OUTLIER_LEVELS, out=deviation)
-        weight = 1 / (1 + cv2.GaussianBlur(deviation**2, (0, 0), _SURROUNDINGS_PX)).reshape(-1)
-        deviation = deviation.reshape(-1)
-        failings = np.stack([_fine_difference(fail(own), own).reshape(-1) for fail in _FAILINGS])
-        fields = _core.fields(own)
-        for t, held, echoes in echoes_by_tone(fields):
-            features = np.concatenate([echoes, failings[:, held]])
-            weighted = features * weight[held]
-            self.gram[t] += weighted @ features.T
-            self.projection[t] += weighted @ deviation[held]
-        self._add_tint(suspect, own, fields)
-
-    def _add_tint(self, suspect: Picture, own: Picture, fields_of_own: Fields) -> None:
-        rows, columns = (side // _BLOCK_PX for side in own.shape[:2])
-        if not rows * columns:
-            return
-        inside = np.s_[: rows * _BLOCK_PX, : columns * _BLOCK_PX]
-        tone, fields = (part[..., *inside] for part in tint_fields(fields_of_own))
-        y, x = (np.arange(side) // _BLOCK_PX for side in tone.shape)
-        block = y[:, None] * columns + x
-        place = (block * _core.TONES + tone).reshape(-1)
-        sums = [
-            np.bincount(place, of_field.reshape(-1), rows * columns * _core.TONES)
-            for of_field in fields
-        ]
-        means = np.stack(sums).reshape(_core.TINT_FIELDS, -1, _core.TONES) / _BLOCK_PX**2
-        features = means.transpose(0, 2, 1).reshape(_TINT_ROWS, -1)
-        deviation = suspect[inside].astype(np.float64) - own[inside]
-        shape = (rows, _BLOCK_PX, columns, _BLOCK_PX, 3)
-        variance = (deviation**2).reshape(shape).mean(axis=(1, 3, 4)).reshape(-1)
-        np.clip(deviation, -_OUTLIER_LEVELS, _OUTLIER_LEVELS, out=deviation)
-        blocks = deviation.reshape(shape).mean(axis=(1, 3)).reshape(-1, 3)
-        weighted = features / (1 + variance)
-        self.tint_gram += weighted @ features.T
-        self.tint_projection += weighted @ blocks
-
-    def read(self, calibration: Calibration) -> FloatArray:
-        """Estimate the coordinates z of the suspect's mark: float64 [n].
-
-        Raises:
-            CouldNotJudge: the suspect's outputs equal the owner's, or hold no texture.
-        """
-        n = calibration.coordinates
-        # A failing is the same in all tones.
-        unknowns = np.zeros((_FEATURES, _core.TONES, n + len(_FAILINGS)))
-        unknowns[: _core.ORBITS, :, :n] = calibration.spread
-        unknowns[_core.ORBITS :, :, n:] = np.eye(len(_FAILINGS))[:, None]
-        information = np.einsum("otn,top,ptm->nm", unknowns, self.gram, unknowns, optimize=True)
-        projection = np.einsum("otn,to->n", unknowns, self.projection)
-        own = np.diag(information)
-        if own[:n].sum() <= 0 or not projection[:n].any():
-            raise CouldNotJudge("the suspect's outputs tell nothing about a mark")
-        mean = own[:n].mean()
-        ridge = np.concatenate([np.full(n, 1e-3 * mean), _FAILING_RIDGE * (own[n:] + mean)])
-        return np.linalg.solve(information + np.diag(ridge), projection)[:n]
-
-    def read_tint(self, calibration: Calibration) -> FloatArray:
-        """Estimate the coordinates of the suspect's tint: float64 [m].
-
-        Raises:
-            CouldNotJudge: the suspect's colours equal the owner's, or there is not one whole block.
-        """
-        functions = calibration.tint.astype(np.float64).reshape(_TINT_ROWS, -1)
-        constant = np.repeat([1.0, 0.0], [_core.TONES, _TINT_ROWS - _core.TONES])
-        basis = np.column_stack([functions, constant])
-        information = basis.T @ self.tint_gram @ basis
-        projection = basis.T @ self.tint_projection
-        if np.trace(information) <= 0 or not projection.any():
-            raise CouldNotJudge("the suspect's outputs tell nothing about a tint")
-        information += 1e-3 * np.diag(np.diag(information))
-        of_channels = np.linalg.lstsq(information, projection, rcond=None)[0][:-1]
-        z: FloatArray = of_channels @ np.linalg.inv(DIRECTIONS)
-        return z.reshape(-1)
-
-
-def _fine_difference(picture: Picture, own: Picture) -> npt.NDArray[np.float32]:
-    """Difference of luma less its local mean, float32 [h, w]."""
-    import cv2
-
-    difference = _luma(picture) - _luma(own)
-    return np.asarray(difference - cv2.GaussianBlur(difference, (0, 0), 2.0), np.float32)
-
-
-def _luma(picture: Picture) -> npt.NDArray[np.float32]:
-    weights = np.array([0.299, 0.587, 0.114], np.float32)
-    return (picture.astype(np.float32) @ weights).astype(np.float32)

@@ -20,7 +20,7 @@ import numpy as np
 
 from birthmark.calibration import TONE_FUNCTIONS, Calibration, FloatArray, chebyshev
 from birthmark.resources import models_folder
-from birthmark.sums import ORBIT_SCALE, Sums
+from birthmark.sums import ORBIT_SCALE, OWN, Sums, texture
 
 FILE = "extractor.onnx"
 
@@ -31,7 +31,7 @@ def foreseen(sums: Sums, calibration: Calibration) -> FloatArray:
     The network foresees coefficients of carriers, which mean the same in every calibration.
 
     Args:
-        sums: int64 [sizes, tones, orbits + 1], summed over pictures; with texture in them.
+        sums: int64 [parts, tones, orbits + 1], summed over pictures; with texture in them.
         calibration: the one that they are read with.
     """
     (made,) = _session().run(None, {"features": features(sums, calibration)})
@@ -42,16 +42,16 @@ def features(sums: Sums, calibration: Calibration) -> FloatArray:
     """What is foreseen from, float64 [features].
 
     Of the half-sized pictures: their deviation from the calibration's, each tone weighted by its
-    share of the texture, times the polynomials of the tone, [polynomials, orbits]; of both sizes
-    the tones' shares of the texture; and the logarithm of the ratio of their textures' energies.
+    share of the texture, times the polynomials of the tone, [polynomials, orbits]; the shares of
+    each tone in the texture, apart from lines, on them, and at half the size; and the logarithm of
+    the ratio of both sizes' energies.
     """
     energy = sums[:, :, -1].astype(np.float64)
-    whole = np.maximum(energy.sum(axis=1, keepdims=True), 1.0)
-    share = energy / whole
-    half = sums[1, :, :-1] * float(ORBIT_SCALE) - energy[1][:, None] * calibration.offset[1]
-    of_polynomials = chebyshev(TONE_FUNCTIONS) @ (half / whole[1])
-    ratio = np.log(whole[1] / whole[0])
-    return np.concatenate([of_polynomials.reshape(-1), share.reshape(-1), ratio])
+    own, halved = max(texture(sums), 1), max(energy[OWN].sum(), 1.0)
+    share = energy / np.array([[own]] * OWN + [[halved]])
+    half = sums[OWN, :, :-1] * float(ORBIT_SCALE) - energy[OWN][:, None] * calibration.offset[OWN]
+    of_polynomials = chebyshev(TONE_FUNCTIONS) @ (half / halved)
+    return np.concatenate([of_polynomials.reshape(-1), share.reshape(-1), [np.log(halved / own)]])
 
 
 def trained_sha256() -> str:

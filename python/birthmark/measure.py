@@ -24,7 +24,6 @@ from birthmark.errors import BirthmarkError, CouldNotJudge, InvalidArray, Invali
 from birthmark.extract import (
     PictureStatistics,
     Pool,
-    Regression,
     Statistics,
     pixels_sha256,
     read_echo,
@@ -35,6 +34,7 @@ from birthmark.keys import MarkKey
 from birthmark.models import ImageModel
 from birthmark.orientations import in_all_orientations
 from birthmark.pictures import Picture, check_picture, gather_pictures, read_picture
+from birthmark.regression import Regression
 from birthmark.sums import Sums, sums_of, texture
 from birthmark.suspects import SuspectPictures, name_of, path_of
 from birthmark.trial import Trial

@@ -1,8 +1,9 @@
-"""A picture -> the integer statistics that everything else is read from, at two sizes.
+"""A picture -> the integer statistics that everything else is read from, in three parts.
 
-The first are the picture's own. The second are those of the picture at half the size, where next to
-nothing is left of a mark's echo, but much of what a photograph's own texture is like; the trained
-extractor foresees from them what the first would be without a mark.
+The first two are of the picture itself: of its pixels apart from lines and edges, and of those on
+them, where a photograph's own texture is most like an echo. The third is of the picture at half the
+size, where next to nothing is left of a mark's echo, but much of what a photograph's own texture is
+like; the trained extractor foresees from it what the others would show without a mark.
 """
 
 from __future__ import annotations
@@ -17,25 +18,28 @@ from birthmark.pictures import Picture
 
 Sums = npt.NDArray[np.int64]
 
-SIZES = 2
-SHAPE = (SIZES, _core.TONES, _core.ORBITS + 1)
+OWN = 2
+"""Parts of a picture's statistics that are of the picture itself: they come first."""
+PARTS = OWN + 1
+SHAPE = (PARTS, _core.TONES, _core.ORBITS + 1)
 # Statistics say S[orbit] in units that are this many times those of S[energy].
 ORBIT_SCALE = 16
 
 
 def sums_of(picture: Picture) -> Sums:
-    """The statistics of a picture (uint8 [h, w, 3]): int64 [sizes, tones, orbits + 1].
+    """The statistics of a picture (uint8 [h, w, 3]): int64 [parts, tones, orbits + 1].
 
-    They add over pictures. ``cpp/contract/CONTRACT.md``, step 13, says what they are.
+    They add over pictures. ``cpp/contract/CONTRACT.md``, steps 19 and 20, says what they are.
 
     Raises:
         InvalidArray: not such a picture.
     """
-    return np.stack([_core.statistics(picture), _core.statistics(_halved(picture))])
+    half = _core.statistics(_halved(picture)).sum(axis=0, keepdims=True)
+    return np.concatenate([_core.statistics(picture), half])
 
 
 def total_of(pictures: Iterable[Sums]) -> Sums:
-    """The sum over pictures, int64 [sizes, tones, orbits + 1]; zeros for none."""
+    """The sum over pictures, int64 [parts, tones, orbits + 1]; zeros for none."""
     total = np.zeros(SHAPE, np.int64)
     for sums in pictures:
         total += sums
@@ -44,7 +48,7 @@ def total_of(pictures: Iterable[Sums]) -> Sums:
 
 def texture(sums: Sums) -> int:
     """The energy of the texture that they were measured on, in the contract's units."""
-    return int(sums[0, :, -1].sum())
+    return int(sums[:OWN, :, -1].sum())
 
 
 def rho_of(sums: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -1,5 +1,6 @@
 // Fields, statistics, and echoes of every reach: each kernel's are those of the plain one, and
-// follow from each other by the contract's own sums (steps 9 to 13, 19), written here once more.
+// follow from each other by the contract's own sums (steps 9 to 13, 19 and 20), written here once
+// more.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -16,6 +17,7 @@ namespace {
 using birthmark::Element;
 using birthmark::Embedder;
 using birthmark::Isa;
+using birthmark::kAllStatistics;
 using birthmark::kOrbits;
 using birthmark::kStatistics;
 using birthmark::kTones;
@@ -107,13 +109,63 @@ void FieldsFollowTheContract(const Fields& fields, const Bytes& picture, int wid
   }
 }
 
-// Step 19 over the rows [first, last).
-Sums SumsOf(const Fields& fields, int width, int first, int last) {
+// Step 19: which pixels lie on a line.
+std::vector<bool> LinesOf(const Bytes& picture, int width, int height) {
+  constexpr int kReach = birthmark::kLineReach, kMargin = kReach + 1;
+  const auto luma = [&](int x, int y) {
+    const std::size_t at = static_cast<std::size_t>(std::clamp(y, 0, height - 1) * width +
+                                                    std::clamp(x, 0, width - 1));
+    const auto part = [&](std::size_t c, int weight) {
+      return birthmark::MulRound15(64 * picture[3 * at + c], weight);
+    };
+    return ((part(0, 9798) + part(1, 19235) + part(2, 3735) + 8) >> 4) - 512;
+  };
+  const int columns = width + 2 * kMargin, rows = height + 2 * kMargin;
+  const auto place = [&](int x, int y) {
+    return static_cast<std::size_t>((y + kMargin) * columns + x + kMargin);
+  };
+  std::vector<int> smooth(static_cast<std::size_t>(columns * rows));
+  constexpr int kTaps[] = {1, 4, 8, 12, 14, 12, 8, 4, 1};
+  for (int y = -kMargin; y < height + kMargin; ++y) {
+    for (int x = -kMargin; x < width + kMargin; ++x) {
+      int low = 0;
+      for (int down = -4; down <= 4; ++down) {
+        for (int across = -4; across <= 4; ++across) {
+          low += kTaps[down + 4] * kTaps[across + 4] * luma(x + across, y + down);
+        }
+      }
+      smooth[place(x, y)] = (low + 127) >> 8;
+    }
+  }
+  std::vector<bool> lines;
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      int xx = 0, yy = 0, xy = 0;
+      for (int j = y - kReach; j <= y + kReach; ++j) {
+        for (int i = x - kReach; i <= x + kReach; ++i) {
+          const int dx = (smooth[place(i + 1, j)] - smooth[place(i - 1, j)]) / 8;
+          const int dy = (smooth[place(i, j + 1)] - smooth[place(i, j - 1)]) / 8;
+          xx += dx * dx;
+          yy += dy * dy;
+          xy += dx * dy;
+        }
+      }
+      const float a = static_cast<float>(xx - yy), b = static_cast<float>(2 * xy);
+      const float all = static_cast<float>(xx + yy + birthmark::kLineFloor);
+      lines.push_back(a * a + b * b > birthmark::kLineShare * (all * all));
+    }
+  }
+  return lines;
+}
+
+// Step 20 over the rows [first, last).
+Sums SumsOf(const Fields& fields, const std::vector<bool>& lines, int width, int first, int last) {
   const std::size_t plane = fields.tone.size();
-  Sums sums(kTones * kStatistics);
+  Sums sums(kAllStatistics);
   for (std::size_t at = static_cast<std::size_t>(first * width);
        at < static_cast<std::size_t>(last * width); ++at) {
-    std::int64_t* const row = &sums[std::size_t{fields.tone[at]} * kStatistics];
+    std::int64_t* const row =
+        &sums[((lines[at] ? kTones : 0) + std::size_t{fields.tone[at]}) * kStatistics];
     const std::int64_t w = fields.texture[at];
     for (int o = 0; o < kOrbits; ++o) {
       row[o] += w * (fields.orbits[static_cast<std::size_t>(o) * plane + at] >> 4);
@@ -123,18 +175,19 @@ Sums SumsOf(const Fields& fields, int width, int first, int last) {
   return sums;
 }
 
-void StatisticsFollowFromTheFields(Embedder& embedder, const Source& source, const Fields& fields) {
+void StatisticsFollowFromTheFields(Embedder& embedder, const Source& source, const Fields& fields,
+                                   const std::vector<bool>& lines) {
   const int width = source.width, height = source.height;
-  Sums found(kTones * kStatistics);
+  Sums found(kAllStatistics);
   CHECK(embedder.AddStatistics(source, found.data()) == Status::kOk);
-  CHECK(found == SumsOf(fields, width, 0, height));
+  CHECK(found == SumsOf(fields, lines, width, 0, height));
   // Stripes are added to what is there, and make up the whole.
   Sums stripes(found.size(), 1);
   for (int first = 0; first < height; first += 7) {
     const int last = std::min(first + 7, height);
     const Sums before = stripes;
     CHECK(embedder.AddStatistics(source, first, last, stripes.data()) == Status::kOk);
-    const Sums of_stripe = SumsOf(fields, width, first, last);
+    const Sums of_stripe = SumsOf(fields, lines, width, first, last);
     for (std::size_t i = 0; i < stripes.size(); ++i) {
       CHECK(stripes[i] == before[i] + of_stripe[i]);
     }
@@ -180,7 +233,7 @@ void ValuesThatAreNotFiniteAreRefused(Embedder& embedder) {
   std::vector<float> values(std::size_t{3} * kWidth * kHeight, 0.5f);
   const Source source = SourceOf(reinterpret_cast<const std::uint8_t*>(values.data()),
                                  Element::kFloat32, kWidth, kHeight);
-  Sums sums(kTones * kStatistics);
+  Sums sums(kAllStatistics);
   CHECK(embedder.AddStatistics(source, sums.data()) == Status::kOk);
   for (const float bad :
        {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
@@ -201,15 +254,17 @@ int main() {
     const Source source = SourceOf(picture.data(), Element::kUint8, width, height);
     const Embedder plain(std::nullopt, Isa::kScalar);
     const Fields expected(plain, source);
+    const std::vector<bool> lines = LinesOf(picture, width, height);
     FieldsFollowTheContract(expected, picture, width, height);
     if (width > 900) {
       for (int tone : {0, 7, 15}) CHECK(std::ranges::count(expected.tone, tone) > 0);
+      CHECK(std::ranges::count(lines, true) > 0 && std::ranges::count(lines, false) > 0);
     }
     for (Isa isa : birthmark::kAllIsas) {
       if (!birthmark::IsaIsUsable(isa)) continue;
       Embedder embedder(std::nullopt, isa);
       CHECK(Fields(embedder, source) == expected);
-      StatisticsFollowFromTheFields(embedder, source, expected);
+      StatisticsFollowFromTheFields(embedder, source, expected, lines);
       EchoesOfEveryReach(isa, source, expected, picture);
       ValuesThatAreNotFiniteAreRefused(embedder);
     }

@@ -61,7 +61,7 @@ void StripesOfOnePicture(Embedder& embedder, const Source& source, const Bytes& 
 }
 
 void PicturesAndStatisticsAtOnce(Embedder& embedder, const Source& source, const Bytes& expected) {
-  std::int64_t once[birthmark::kTones * birthmark::kStatistics] = {};
+  std::int64_t once[birthmark::kAllStatistics] = {};
   CHECK(embedder.AddStatistics(source, once) == Status::kOk);
   InThreads([&](int i) {
     for (int round = 0; round < kRounds; ++round) {
@@ -70,7 +70,7 @@ void PicturesAndStatisticsAtOnce(Embedder& embedder, const Source& source, const
         CHECK(embedder.Embed(source, TargetOf(out, 0), {0, kHeight, 0, kWidth}) == Status::kOk);
         CHECK(out == expected);
       } else {
-        std::int64_t sums[birthmark::kTones * birthmark::kStatistics] = {};
+        std::int64_t sums[birthmark::kAllStatistics] = {};
         CHECK(embedder.AddStatistics(source, sums) == Status::kOk);
         CHECK(std::memcmp(sums, once, sizeof(sums)) == 0);
       }

@@ -116,7 +116,7 @@ typedef struct birthmark_window {
 
 #define BIRTHMARK_HALO 21
 #define BIRTHMARK_TONES 16
-#define BIRTHMARK_STATISTICS (16 * 18)
+#define BIRTHMARK_STATISTICS (2 * 16 * 18)
 
 typedef struct birthmark_context birthmark_context;
 typedef struct birthmark_stream birthmark_stream;
@@ -155,7 +155,7 @@ BIRTHMARK_API birthmark_status birthmark_embed(birthmark_context* context,
                                                const birthmark_target* target,
                                                const birthmark_window* window);
 
-/* Adds what evidence is made of: [BIRTHMARK_TONES][18]. */
+/* Adds what evidence is made of: [2][BIRTHMARK_TONES][18], apart from lines and on them. */
 BIRTHMARK_API birthmark_status birthmark_statistics(birthmark_context* context,
                                                     const birthmark_source* source,
                                                     int64_t sums[BIRTHMARK_STATISTICS]);
