@@ -118,6 +118,7 @@ inline constexpr int kEchoRows = 2 * kEchoReach + 1;
 inline constexpr int kRoughnessRows = kEchoReach + 1;
 inline constexpr int kToneRows = kActivityReach + kEchoReach + 1;
 inline constexpr int kValueRows = kHalo + 1;
+// From the texture stage back to two rows above the window around the finished row.
 inline constexpr int kSmoothRows = kActivityReach + kEchoReach + kLineReach + 3;
 
 struct alignas(64) Workspace {
