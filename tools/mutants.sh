@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONPATH=$PWD/python OPENCV_LOG_LEVEL=SILENT
-python=${PYTHON:-python3}
+python=$("${PYTHON:-python3}" -c "import sys; print(sys.executable)")  # the whole path: see the cd below
 # The package in the tree, with the native module that is installed.
 built=$(cd / && env -u PYTHONPATH "$python" -c 'import birthmark._core as c; print(c.__file__)')
 ln -sf "$built" python/birthmark/

@@ -1,5 +1,8 @@
 // Every kernel makes the same bytes of every format as the plain one does. (That those are right,
 // the Python tests say.)
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -205,6 +208,38 @@ void HalvesThatAreNotFiniteAreRefused(Embedder& embedder) {
   }
 }
 
+// Channels that share a byte of a 32-bit pixel, which then ends before its fourth. The picture ends
+// where memory does.
+void SharedBytesAreAllThatIsRead(Embedder& embedder) {
+  constexpr int kWidth = 67;
+  constexpr std::size_t kBytes = 4 * (kWidth - 1) + 3;
+  const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  void* const pages =
+      mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(pages != MAP_FAILED);
+  std::uint8_t* const behind = static_cast<std::uint8_t*>(pages) + page;
+  CHECK(mprotect(behind, page, PROT_NONE) == 0);
+  std::uint8_t* const first = behind - kBytes;
+  for (std::size_t i = 0; i < kBytes; ++i) first[i] = static_cast<std::uint8_t>(37 * i);
+  Source source;
+  source.width = kWidth;
+  source.height = 1;
+  source.element = Element::kUint8;
+  source.quantum = birthmark::kByteQuantum;
+  const int places[4] = {2, 0, 0, 1};
+  for (int c = 0; c < 4; ++c) source.channel[c] = {first + places[c], 4 * kWidth, 4};
+  Bytes out(4 * kWidth);
+  Target target;
+  for (int c = 0; c < 4; ++c) target.plane[c] = {out.data() + c, 4 * kWidth, 4};
+  CHECK(embedder.Embed(source, target, {0, 1, 0, kWidth}) == Status::kOk);
+  for (std::size_t x = 0; x < kWidth; ++x) {
+    for (std::size_t c = 0; c < 4; ++c) {
+      CHECK(out[4 * x + c] == first[4 * x + static_cast<std::size_t>(places[c])]);
+    }
+  }
+  CHECK(munmap(pages, 2 * page) == 0);
+}
+
 }  // namespace
 
 int main() {
@@ -216,6 +251,7 @@ int main() {
     Embedder plain(std::nullopt, Isa::kScalar), other_plain(std::nullopt, isa);
     EveryHalfIsLoadedAlike(plain, other_plain);
     HalvesThatAreNotFiniteAreRefused(other_plain);
+    SharedBytesAreAllThatIsRead(other_plain);
     for (bool ranged : {false, true}) {
       for (Element element : kElements) {
         for (const Shape& shape : kShapes) {
