@@ -353,14 +353,16 @@ def unchanged(path: Path, tests: list[str]) -> tuple[dict[str, Any], dict[str, R
 def main() -> int:
     """Print the mutants that live, and how many there were."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("module", help="such as keys: python/birthmark/keys.py")
+    parser.add_argument("module", help="such as keys: birthmark/keys.py")
     parser.add_argument("tests", nargs="+")
     parser.add_argument("--sample", type=int, default=0, help="so many, drawn by chance (0: all)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     os.chdir(ROOT)
     os.environ.update(CI="true", OMP_NUM_THREADS="1", PYTHONHASHSEED="0")
-    path = ROOT / "python" / "birthmark" / f"{options.module}.py"
+    package = importlib.util.find_spec("birthmark")  # finds it without importing it
+    assert package is not None and package.origin is not None
+    path = Path(package.origin).with_name(f"{options.module}.py")
     for name in PRELOADED:  # takes time to import and is not ours; forks then have it
         importlib.import_module(name)
     known, ran = unchanged(path, options.tests)
@@ -380,7 +382,7 @@ def main() -> int:
         outcome = in_fork(work, TIMEOUT_S) if near else "lives, as no test runs it"
         killed += outcome in ("killed", "hangs")
         if outcome != "killed":
-            print(f"{outcome}: {path.relative_to(ROOT)}:{mutant.what}", flush=True)
+            print(f"{outcome}: {path.name}:{mutant.what}", flush=True)
         print(f"[{i + 1}/{len(chosen)}, {killed} killed]", end="\r", file=sys.stderr)
     share = 100 * killed / len(chosen)
     print(f"{options.module}: {killed} of {len(chosen)} killed ({share:.0f} %), of {len(every)}")
