@@ -9,6 +9,7 @@ built=$(cd / && env -u PYTHONPATH "$python" -c 'import birthmark._core as c; pri
 package=build/mutants
 rm -rf $package && mkdir -p $package
 cp -r python/birthmark $package/
+rm -f $package/birthmark/*.so
 cp "$built" $package/birthmark/
 ln -s "$PWD/models" $package/birthmark/data/models
 export PYTHONPATH=$PWD/$package OPENCV_LOG_LEVEL=SILENT
