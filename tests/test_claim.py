@@ -60,8 +60,20 @@ def test_fields(claim: Claim, key: OwnerKey, model: Path) -> None:
     assert claim.calibration_sha256 == hashlib.sha256(b"calibration").hexdigest()
     assert claim.public_key == key.public_key
     assert claim.logo == LOGO and claim.version == 4
+    assert (claim.log10_false_positive_rate, claim.log10_unmarked_above) == (-6, -3)
     with pytest.raises(FrozenInstanceError):
         claim.owner = "Eve"
+
+
+def test_a_claim_that_commits_to_another_secret_has_none(claim: Claim, key: OwnerKey) -> None:
+    """Not even for its owner, who may sign what he likes: it could be the secret of any mark."""
+    unsigned = replace(claim, commitment="1" * 64)
+    forged = replace(unsigned, signature=key.sign(unsigned._signed_message()))
+    forged.verify(key.public_key)
+    with pytest.raises(InvalidClaim, match="commit"):
+        forged.claim_key(key)
+    with pytest.raises(InvalidClaim, match="commit"):
+        forged.mark_key(claim.claim_key(key))
 
 
 def test_draws_are_stated_and_have_marks_of_their_own(key: OwnerKey, model: Path) -> None:

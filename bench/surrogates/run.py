@@ -58,7 +58,8 @@ NOISE_LEVELS = 25
 WORST_DB = -1.0  # a surrogate that is worse than the model by more is no product
 # Some 10 thousand and 2 million parameters.
 SMALLEST = {"resnet": {"width": 11, "depth": 4}, "unet": {"width": 7}}
-LARGEST = {"resnet": {"width": 128, "depth": 7}, "unet": {"width": 104}}
+# So large a residual network diverges at the rate that the others learn with.
+LARGEST = {"resnet": {"width": 128, "depth": 7, "lr": 5e-4}, "unet": {"width": 104, "lr": 1e-3}}
 
 
 @dataclass(frozen=True)
