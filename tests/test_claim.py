@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime, timedelta, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,18 @@ def test_a_claim_that_commits_to_another_secret_has_none(claim: Claim, key: Owne
         forged.claim_key(key)
     with pytest.raises(InvalidClaim, match="commit"):
         forged.mark_key(claim.claim_key(key))
+
+
+def test_a_claim_says_which_code_made_it(
+    claim: Claim, key: OwnerKey, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert claim.code_version == metadata.version("birthmark")
+
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert Claim.create(key, "A", model, b"c").code_version == "not installed"
 
 
 def test_draws_are_stated_and_have_marks_of_their_own(key: OwnerKey, model: Path) -> None:
@@ -238,6 +251,7 @@ def test_verify_tells_whose_claim_it_is(claim: Claim, key: OwnerKey) -> None:
     [
         {"owner": ""},
         {"owner": "\ud800"},
+        {"owner": "a\nb"},
         {"owner": "a\u2028b"},
         {"owner": "a\u2029b"},
         {"calibration": b""},
@@ -250,6 +264,7 @@ def test_verify_tells_whose_claim_it_is(claim: Claim, key: OwnerKey) -> None:
     ids=[
         "owner",
         "surrogate",
+        "line feed",
         "line",
         "paragraph",
         "no calibration",
