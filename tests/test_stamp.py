@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authority import Authority
-from birthmark.claim import Claim
+from birthmark.claim import Claim, to_time
 from birthmark.errors import InvalidClaim, InvalidStamp, StampUnavailable
 from birthmark.keys import OwnerKey
 from birthmark.stamp import (
@@ -26,6 +26,7 @@ from birthmark.stamp import (
     read_stamp,
     request_stamp,
 )
+from birthmark.verdict import verify
 
 MESSAGE = b"what is stamped"
 DIGEST = hashlib.sha256(MESSAGE).digest()
@@ -171,6 +172,18 @@ def test_a_claim_keeps_its_digest_and_its_stamp(
     assert loaded == stamped and loaded.digest == claim.digest and loaded.stamp is not None
     check_stamp(loaded.stamp, claim.digest, load_certificates(authority.roots))
     assert claim.stamp_read is None and loaded.stamp_read is not None
+
+
+def test_a_verdict_says_when_its_claim_was_stamped(
+    authority: Authority, session_claim, published
+) -> None:
+    owner, claim, _ = session_claim
+    with authority.served() as url:
+        stamped = claim.stamped(request_stamp(claim.canonical_form(), url))
+    told = verify(published.marked[:1], stamped, owner)
+    assert stamped.stamp_read is not None
+    assert told.claim_stamped == told.summary()["claim_stamped"] == to_time(stamped.stamp_read.time)
+    assert verify(published.marked[:1], claim, owner).claim_stamped is None
 
 
 def test_a_claim_refuses_a_stamp_that_is_not_its_own(stamp: bytes, claim: Claim) -> None:

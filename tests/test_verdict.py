@@ -17,6 +17,7 @@ from birthmark.calibration import Calibration
 from birthmark.damages import median
 from birthmark.errors import CouldNotJudge, InvalidArray, InvalidClaim, InvalidModel
 from birthmark.exact_tests import run_tests
+from birthmark.geometry import Geometry
 from birthmark.keys import MarkKey
 from birthmark.mark import claimed_chips, coordinates, provision, rotation
 from birthmark.pictures import Picture
@@ -105,6 +106,31 @@ def test_blind_verdict_on_published_pictures(session_claim, published) -> None:
     assert verdict.payload == verdict.payload_guess == claim.emblem
     assert verdict.payload_doubt < 1e-3
     assert [count for count, _ in verdict.curve][-1] == verdict.pictures
+
+
+def test_a_verdict_prints_as_figures(session_claim, published) -> None:
+    """Not as the claim, the estimates and the statistics of every picture."""
+    owner, claim, _ = session_claim
+    text = repr(verify(published.marked, claim, owner))
+    assert "log10_p=" in text and "Claim(" not in text and "array(" not in text
+
+
+def test_a_geometry_is_for_pictures_alone(session_claim, published, sr_model) -> None:
+    owner, claim, _ = session_claim
+    geometry = Geometry(tried=100)
+    with pytest.raises(ValueError, match="blind test only"):
+        verify(
+            None,
+            claim,
+            owner,
+            suspect=sr_model,
+            inputs=published.inputs,
+            model=sr_model,
+            geometry=geometry,
+        )
+    verdict = verify(published.marked, claim, owner, geometry=geometry)
+    plain = verify(published.marked, claim, owner)
+    assert verdict.log10_p == pytest.approx(plain.log10_p + 2)
 
 
 def test_unmarked_pictures_are_not_convicted(session_claim, published) -> None:

@@ -387,7 +387,7 @@ def _cell(row: dict[str, Any] | None, mark: str) -> str:
 def main() -> int:
     """Run what is missing, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--steps", type=int, default=1000, help="of each surrogate")
+    parser.add_argument("--steps", type=int, default=3000, help="of each surrogate")
     parser.add_argument("--logo-steps", type=int, default=1500, help="of embedder and extractor")
     parser.add_argument("--photos", default="tests/data/photos", help="holds train/ and eval/")
     parser.add_argument("--models", default="models", help="holds the ONNX files")
