@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import as_strided
 
 from birthmark import Embedder, Input, Output, _core
 from birthmark.errors import InvalidArray, InvalidFormat
@@ -145,3 +146,63 @@ def test_strides_beyond_the_address_space_are_refused() -> None:
     # A stride that leads nowhere does not matter.
     row = np.lib.stride_tricks.as_strided(np.zeros(24, np.uint8), (1, 8, 3), (1 << 61, 3, 1))
     assert not Embedder(None).embed(row).any()
+
+
+def test_a_batch_whose_output_nothing_could_hold() -> None:
+    """One byte of input, and 2^64 / 3 pictures of it: the product of sizes must not wrap."""
+    batch = np.broadcast_to(np.zeros((1, 1, 1, 1), np.uint8), ((2**64 + 2) // 3, 1, 1, 1))
+    for kind in ("rgb", "grey", "i420", "nv12"):
+        with pytest.raises(MemoryError):
+            Embedder(None).embed(batch, output=Output(kind))
+
+
+@pytest.mark.parametrize("beyond", [1, 2, 3])
+def test_an_output_on_the_last_bytes_of_a_batch_is_refused(beyond: int) -> None:
+    memory = np.zeros(4096, np.uint8)
+    values = 2 * 3 * 4 * 4
+    x = memory[: 4 * values].view(np.float32).reshape(2, 3, 4, 4)
+    x[:] = 0.5
+    out = memory[4 * values - beyond :][:values].reshape(2, 4, 4, 3)
+    with pytest.raises(InvalidArray, match="memory"):
+        Embedder(None).embed(x, out=out)
+    beside = memory[4 * values :][:values].reshape(2, 4, 4, 3)
+    assert (Embedder(None).embed(x, out=beside) == 128).all()
+
+
+def test_float_outputs_of_a_batch_on_one_another_are_refused() -> None:
+    x = np.zeros((2, 1, 1, 3), np.uint8)
+    memory = np.zeros(64, np.float32)
+    for step in (4, 8):
+        out = as_strided(memory, (2, 1, 1, 3), (step, 12, 12, 4))
+        with pytest.raises(InvalidArray, match="with each other"):
+            Embedder(None).embed(x, out=out, output=Output(dtype="float32"))
+    # Three bytes of a value count as well as its first.
+    bytes_of_it = memory.view(np.uint8)
+    odd = np.ndarray((2, 1, 1, 3), np.float32, bytes_of_it, strides=(9, 12, 12, 4))
+    with pytest.raises(InvalidArray, match="with each other"):
+        Embedder(None).embed(x, out=odd, output=Output(dtype="float32"))
+
+
+def test_planes_of_different_pictures_are_apart() -> None:
+    x = np.zeros((2, 2, 2, 3), np.uint8)
+    x[1] = 200
+    memory = np.zeros(64, np.uint8)
+    luma = memory[:8].reshape(2, 2, 2)
+    colours = as_strided(memory[4:6], (2, 1, 1, 2), (8, 2, 2, 1))
+    with pytest.raises(InvalidArray, match="with each other"):
+        Embedder(None).embed(x, out=(luma, colours), output=Output("nv12"))
+    expected = Embedder(None).embed(x, output=Output("nv12"))
+    frames = memory[:12].reshape(2, 6)  # one frame behind the other, as cameras have them
+    planes = frames[:, :4].reshape(2, 2, 2), frames[:, 4:].reshape(2, 1, 1, 2)
+    assert all(np.shares_memory(plane, memory) for plane in planes)
+    Embedder(None).embed(x, out=planes, output=Output("nv12"))
+    separate = np.zeros((2, 2, 2), np.uint8), np.zeros((2, 1, 1, 2), np.uint8)
+    Embedder(None).embed(x, out=separate, output=Output("nv12"))
+    for theirs in (planes, separate):
+        for one, other in zip(theirs, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_window_far_outside_is_refused_before_memory_is_asked_for() -> None:
+    with pytest.raises(InvalidArray, match="window"):
+        Embedder(None).embed(np.zeros((4, 4, 3), np.uint8), window=np.s_[0:1048576, 0:1048576])

@@ -12,7 +12,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <system_error>
+#include <exception>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -58,8 +58,8 @@ void Share(py::ssize_t count, int threads, const Work& work) {
   for (py::ssize_t i = 1; i < std::min<py::ssize_t>(threads, count); ++i) {
     try {
       helpers.emplace_back(take);
-    } catch (const std::system_error&) {
-      break;  // no more threads are to be had: those that are there do all of it
+    } catch (const std::exception&) {
+      break;  // no thread or no memory for one is to be had: those that are there do all of it
     }
   }
   take();
@@ -110,8 +110,10 @@ py::object Embed(Embedder& embedder, const py::object& x, const py::object& give
   const Pictures pictures = PicturesOf(view, input ? *input : kPlainInput);
   const Source& source = pictures.source;
   const Window window = WindowOf(limits, source);
-  if (window.first_row < 0 || window.first_row >= window.last_row || window.first_column < 0 ||
-      window.first_column >= window.last_column) {
+  // Before memory is asked for. What else there is to say of a window, CheckJob says.
+  if (window.first_row < 0 || window.first_row >= window.last_row ||
+      window.last_row > source.height || window.first_column < 0 ||
+      window.first_column >= window.last_column || window.last_column > source.width) {
     RaiseUnlessOk(Status::kWindow);
   }
   const auto shapes = ShapesOf(format, window.last_row - window.first_row,

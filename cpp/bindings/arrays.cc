@@ -180,21 +180,22 @@ int CheckedSide(py::ssize_t side) {
   return static_cast<int>(side);
 }
 
-std::pair<std::uintptr_t, std::uintptr_t> ExtentOf(const View& view) {
-  std::uintptr_t begin = reinterpret_cast<std::uintptr_t>(view.data), end = begin + 1;
+Extent ExtentOf(const View& view) {
+  Extent extent;
+  extent.begin = extent.end = reinterpret_cast<std::uintptr_t>(view.data);
+  bool leaves = __builtin_add_overflow(
+      extent.end, static_cast<std::uintptr_t>(SizeOf(view.element)), &extent.end);
   for (std::size_t axis = 0; axis < view.shape.size(); ++axis) {
-    const std::uintptr_t reach =
-        static_cast<std::uintptr_t>(view.strides[axis]) *
-        static_cast<std::uintptr_t>(std::max<py::ssize_t>(view.shape[axis] - 1, 0));
-    (view.strides[axis] < 0 ? begin : end) += reach;
+    const py::ssize_t steps = std::max<py::ssize_t>(view.shape[axis] - 1, 0);
+    py::ssize_t reach = 0;
+    leaves |= __builtin_mul_overflow(view.strides[axis], steps, &reach);
+    const std::uintptr_t distance =
+        reach < 0 ? 0 - static_cast<std::uintptr_t>(reach) : static_cast<std::uintptr_t>(reach);
+    leaves |= reach < 0 ? __builtin_sub_overflow(extent.begin, distance, &extent.begin)
+                        : __builtin_add_overflow(extent.end, distance, &extent.end);
   }
-  return {begin, end + 3};  // the widest value has four bytes
-}
-
-bool Overlap(const View& a, const View& b) {
-  const auto [a_begin, a_end] = ExtentOf(a);
-  const auto [b_begin, b_end] = ExtentOf(b);
-  return a_begin < b_end - 3 && b_begin < a_end - 3;
+  if (leaves) RaiseUnlessOk(Status::kReach);
+  return extent;
 }
 
 }  // namespace birthmark::python

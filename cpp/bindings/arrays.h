@@ -51,10 +51,13 @@ View ViewOf(const pybind11::object& object, const std::string& what);
 
 int CheckedSide(pybind11::ssize_t side);
 
-// The first byte of a view and the one behind its last.
-std::pair<std::uintptr_t, std::uintptr_t> ExtentOf(const View& view);
+// The bytes [begin, end) among which a view's are, as addresses.
+struct Extent {
+  std::uintptr_t begin, end;
 
-bool Overlap(const View& a, const View& b);
+  bool Overlaps(const Extent& other) const { return begin < other.end && other.begin < end; }
+};
+Extent ExtentOf(const View& view);
 
 }  // namespace birthmark::python
 

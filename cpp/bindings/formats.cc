@@ -1,6 +1,7 @@
 #include "bindings/formats.h"
 
-#include <cstdlib>
+#include <algorithm>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -130,8 +131,14 @@ Output NewOutput(const Shapes& shapes, Element element, py::ssize_t pictures) {
     for (py::ssize_t side : shape) product *= side;
     values += product;
   }
+  py::ssize_t total = 0, bytes = 0;
+  if (__builtin_mul_overflow(pictures, values, &total) ||
+      __builtin_mul_overflow(total, dtype.itemsize(), &bytes)) {
+    throw std::bad_alloc();
+  }
   Output output;
-  const py::array all(dtype, std::vector<py::ssize_t>{pictures * values});
+  py::array all;  // what several planes lie in
+  if (shapes.size() > 1) all = py::array(dtype, std::vector<py::ssize_t>{total});
   py::list arrays;
   for (std::size_t i = 0; i < shapes.size(); ++i) {
     std::vector<py::ssize_t> shape = shapes[i], strides(shape.size());
@@ -141,10 +148,12 @@ Output NewOutput(const Shapes& shapes, Element element, py::ssize_t pictures) {
       shape.insert(shape.begin(), pictures);
       strides.insert(strides.begin(), values * dtype.itemsize());
     }
-    std::uint8_t* const data =
-        static_cast<std::uint8_t*>(const_cast<void*>(all.data())) + begins[i] * dtype.itemsize();
     const py::array array =
-        shapes.size() == 1 ? py::array(dtype, shape) : py::array(dtype, shape, strides, data, all);
+        shapes.size() == 1
+            ? py::array(dtype, shape)
+            : py::array(dtype, shape, strides,
+                        static_cast<const std::uint8_t*>(all.data()) + begins[i] * dtype.itemsize(),
+                        all);
     arrays.append(array);
     output.views.push_back(ViewOfArray(array, "the output"));
     output.strides.push_back(pictures > 1 ? output.views.back().strides[0] : 0);
@@ -152,6 +161,38 @@ Output NewOutput(const Shapes& shapes, Element element, py::ssize_t pictures) {
   output.result = shapes.size() == 1 ? py::object(arrays[0]) : py::object(py::tuple(arrays));
   return output;
 }
+
+namespace {
+
+// Where the first picture of a batch lies.
+Extent FirstOf(const View& batch) {
+  View one = batch;
+  one.shape[0] = 1;
+  return ExtentOf(one);
+}
+
+// Whether no picture of a batch lies on a plane of another one. (Planes of one picture are looked
+// at elsewhere.)
+bool PicturesAreApart(const std::vector<View>& batches) {
+  const auto step = [](const View& batch) {
+    const std::uintptr_t stride = static_cast<std::uintptr_t>(batch.strides[0]);
+    return batch.strides[0] < 0 ? 0 - stride : stride;
+  };
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    const Extent own = FirstOf(batches[i]);
+    if (step(batches[i]) < own.end - own.begin) return false;
+    for (std::size_t j = 0; j < i; ++j) {
+      if (!ExtentOf(batches[i]).Overlaps(ExtentOf(batches[j]))) continue;
+      // Else one picture with all its planes has to lie behind the other.
+      const Extent other = FirstOf(batches[j]);
+      const std::uintptr_t span = std::max(own.end, other.end) - std::min(own.begin, other.begin);
+      if (batches[i].strides[0] != batches[j].strides[0] || step(batches[i]) < span) return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
 
 Output GivenOutput(const py::object& given, const Shapes& shapes, Element element,
                    py::ssize_t pictures, const View& input) {
@@ -178,17 +219,10 @@ Output GivenOutput(const py::object& given, const Shapes& shapes, Element elemen
     }
     const View& view = output.views[i];
     if (!view.writeable) Raise("InvalidArray", "out is read-only");
-    if (Overlap(input, view)) RaiseUnlessOk(Status::kOverlap);
+    if (ExtentOf(input).Overlaps(ExtentOf(view))) RaiseUnlessOk(Status::kOverlap);
     output.strides.push_back(pictures > 1 ? view.strides[0] : 0);
-    if (pictures > 1) {
-      View one = view;
-      one.shape[0] = 1;
-      const auto [begin, end] = ExtentOf(one);
-      if (static_cast<std::uintptr_t>(std::abs(view.strides[0])) < end - begin - 3) {
-        RaiseUnlessOk(Status::kSelfOverlap);
-      }
-    }
   }
+  if (pictures > 1 && !PicturesAreApart(output.views)) RaiseUnlessOk(Status::kSelfOverlap);
   return output;
 }
 

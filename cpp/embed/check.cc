@@ -12,21 +12,6 @@ struct Extent {
   std::uintptr_t begin = 0, end = 0;
 };
 
-std::ptrdiff_t SizeOf(Element element) {
-  switch (element) {
-    case Element::kUint8:
-    case Element::kInt8:
-      return 1;
-    case Element::kUint10:
-    case Element::kFloat16:
-    case Element::kBfloat16:
-      return 2;
-    case Element::kFloat32:
-      return 4;
-  }
-  return 0;
-}
-
 // Adds the `count` steps of a stride to an extent. False when that leaves the address space.
 bool Extend(Extent& extent, std::ptrdiff_t stride, int count) {
   constexpr std::ptrdiff_t kLeast = std::numeric_limits<std::ptrdiff_t>::min();
@@ -140,6 +125,21 @@ bool ElementFits(const Target& target) {
 }
 
 }  // namespace
+
+std::ptrdiff_t SizeOf(Element element) {
+  switch (element) {
+    case Element::kUint8:
+    case Element::kInt8:
+      return 1;
+    case Element::kUint10:
+    case Element::kFloat16:
+    case Element::kBfloat16:
+      return 2;
+    case Element::kFloat32:
+      return 4;
+  }
+  return 0;
+}
 
 const char* Describe(Status status) {
   switch (status) {

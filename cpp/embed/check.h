@@ -28,6 +28,9 @@ const char* Describe(Status status);
 
 inline constexpr int kMostSide = 1 << 20;
 
+// Bytes of a value; 0 of what is no element.
+std::ptrdiff_t SizeOf(Element element);
+
 // Whether a picture may be read, and whether a window of it may be published as asked.
 Status CheckSource(const Source& source);
 Status CheckJob(const EmbedJob& job);

@@ -82,7 +82,7 @@ class Embedder {
     return WithWorkspace([&](Workspace& work) { return kernel_->embed(job, work); });
   }
 
-  // Adds the picture's statistics to `sums`, [kParts][kTones][kStatistics].
+  // Adds the picture's statistics to `sums`, [kParts][kTones][kStatistics]; nothing unless kOk.
   Status AddStatistics(const Source& source, std::int64_t* sums) {
     return AddStatistics(source, 0, source.height, sums);
   }
@@ -91,9 +91,13 @@ class Embedder {
     const Status status = CheckSource(source);
     if (status != Status::kOk) return status;
     if (first_row < 0 || first_row >= last_row || last_row > source.height) return Status::kWindow;
-    return WithWorkspace([&](Workspace& work) {
-      return kernel_->statistics({source, first_row, last_row, sums}, work);
+    std::int64_t own[kAllStatistics] = {};
+    const Status found = WithWorkspace([&](Workspace& work) {
+      return kernel_->statistics({source, first_row, last_row, own}, work);
     });
+    if (found != Status::kOk) return found;
+    for (int s = 0; s < kAllStatistics; ++s) sums[s] += own[s];
+    return Status::kOk;
   }
 
   Isa isa() const { return isa_; }

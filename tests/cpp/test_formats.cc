@@ -17,6 +17,7 @@ using birthmark::Colours;
 using birthmark::Element;
 using birthmark::Embedder;
 using birthmark::Isa;
+using birthmark::SizeOf;
 using birthmark::Source;
 using birthmark::Status;
 using birthmark::Target;
@@ -24,12 +25,6 @@ using birthmark::Target;
 using Bytes = std::vector<std::uint8_t>;
 constexpr Element kElements[] = {Element::kUint8, Element::kInt8, Element::kFloat16,
                                  Element::kBfloat16, Element::kFloat32};
-
-int SizeOf(Element element) {
-  return element == Element::kFloat32                              ? 4
-         : element == Element::kUint8 || element == Element::kInt8 ? 1
-                                                                   : 2;
-}
 
 // Values of any bits that mean finite numbers, mostly between -1 and 1.
 Bytes Values(std::size_t count, Element element, std::uint32_t state) {
@@ -240,6 +235,47 @@ void SharedBytesAreAllThatIsRead(Embedder& embedder) {
   CHECK(munmap(pages, 2 * page) == 0);
 }
 
+// Channels that begin at one address and go on elsewhere are not one channel.
+void ChannelsWithOneBeginningAreNotOne(Embedder& embedder) {
+  constexpr int kSide = 9;
+  Bytes memory = Values(kSide * kSide, Element::kUint8, 7), out(3 * kSide * kSide);
+  Source source;
+  source.width = source.height = kSide;
+  source.element = Element::kUint8;
+  source.channel[0] = {memory.data(), kSide, 1};
+  source.channel[1] = {memory.data(), 1, kSide};  // turned over
+  source.channel[2] = {memory.data(), 0, 0};
+  Target target;
+  for (int c = 0; c < 3; ++c) target.plane[c] = {out.data() + c, 3 * kSide, 3};
+  CHECK(embedder.Embed(source, target, {0, kSide, 0, kSide}) == Status::kOk);
+  for (std::size_t y = 0; y < kSide; ++y) {
+    for (std::size_t x = 0; x < kSide; ++x) {
+      const std::uint8_t* const pixel = out.data() + 3 * (kSide * y + x);
+      CHECK(pixel[0] == memory[kSide * y + x] && pixel[1] == memory[kSide * x + y] &&
+            pixel[2] == memory[0]);
+    }
+  }
+}
+
+// Statistics of a picture that is refused are not half there.
+void WhatIsNotFiniteAddsNothing(Embedder& embedder) {
+  constexpr int kSide = 40;
+  Bytes memory = Values(kSide * kSide, Element::kFloat32, 3);
+  const Source source = SourceOf(memory, Element::kFloat32, {kSide, kSide, 1, false}, false);
+  std::int64_t sums[birthmark::kAllStatistics] = {};
+  CHECK(embedder.AddStatistics(source, sums) == Status::kOk);
+  bool any = false;
+  for (std::int64_t& sum : sums) {
+    any |= sum != 0;
+    sum = 5;
+  }
+  CHECK(any);
+  const std::uint8_t nan[4] = {0, 0, 0xc0, 0x7f};
+  std::memcpy(memory.data() + memory.size() - 4, nan, 4);
+  CHECK(embedder.AddStatistics(source, sums) == Status::kNotFinite);
+  for (const std::int64_t sum : sums) CHECK(sum == 5);
+}
+
 }  // namespace
 
 int main() {
@@ -252,6 +288,8 @@ int main() {
     EveryHalfIsLoadedAlike(plain, other_plain);
     HalvesThatAreNotFiniteAreRefused(other_plain);
     SharedBytesAreAllThatIsRead(other_plain);
+    ChannelsWithOneBeginningAreNotOne(other_plain);
+    WhatIsNotFiniteAddsNothing(other_plain);
     for (bool ranged : {false, true}) {
       for (Element element : kElements) {
         for (const Shape& shape : kShapes) {

@@ -155,7 +155,8 @@ BIRTHMARK_API birthmark_status birthmark_embed(birthmark_context* context,
                                                const birthmark_target* target,
                                                const birthmark_window* window);
 
-/* Adds what evidence is made of: [2][BIRTHMARK_TONES][18], apart from lines and on them. */
+/* Adds what evidence is made of: [2][BIRTHMARK_TONES][18], apart from lines and on them. Unless it
+ * returns OK, nothing was added. */
 BIRTHMARK_API birthmark_status birthmark_statistics(birthmark_context* context,
                                                     const birthmark_source* source,
                                                     int64_t sums[BIRTHMARK_STATISTICS]);
