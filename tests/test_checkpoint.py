@@ -257,6 +257,27 @@ def test_a_suspect_is_never_asked_again_what_it_has_answered(
         assert (found.measured.regression.gram == expected.measured.regression.gram).all()
 
 
+def test_nor_one_of_eight_orientations(
+    session_claim: Owned, published: Published, tmp_path: Path
+) -> None:
+    key, claim, _ = session_claim
+    asked: list[bytes] = []
+
+    def suspect(question: Picture) -> Picture:
+        if len(asked) == 13:
+            asked.append(b"interrupted")
+            raise Interrupted
+        asked.append(question.tobytes())
+        return np.repeat(np.repeat(question, 2, axis=0), 2, axis=1)
+
+    inputs = [picture[:80, :96] for picture in published.inputs[:3]]
+    options: dict[str, Any] = {"inputs": inputs, "turned": True}
+    with pytest.raises(Interrupted):
+        verify(None, claim, key, suspect=suspect, checkpoint=tmp_path / "state", **options)
+    verify(None, claim, key, suspect=suspect, checkpoint=tmp_path / "state", **options)
+    assert len(asked) - 1 == len(set(asked)) - 1 == 8 * len(inputs)
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The SHA-256 of the model, for each question that is put to one."""

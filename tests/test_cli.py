@@ -426,6 +426,25 @@ def test_json_of_commands_that_make_something(work: Path, run) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def test_two_outputs_are_two_files(work: Path, run) -> None:
+    (work / "same-link").symlink_to(work / "same")
+    for line in (
+        "keygen -o same --history same",
+        "keygen -o same --history ./same",
+        "keygen -o same --history same-link",
+        VERIFY + "published --report same --verdict same",
+        VERIFY + "published --checkpoint same --verdict same",
+    ):
+        refused(run(line), "a file of its own")
+        assert not (work / "same").exists(), line
+    (work / "same-link").unlink()
+
+
+def test_what_nobody_foresaw_is_one_line_and_no_verdict(run) -> None:
+    """Exit code 1 would say unmarked."""
+    refused(run("serve --key owner.key --port 99999"), "unexpected OverflowError")
+
+
 def test_every_command_has_json() -> None:
     for name, parser in commands(cli._parser()).items():
         assert "--json" in parser.format_help(), name

@@ -242,6 +242,14 @@ def test_a_signed_address_is_not_shown() -> None:
     assert name_of(signed) == "https://host.example/folder/a.png"
 
 
+def test_a_reason_does_not_show_what_signs_a_request() -> None:
+    signed = RemotePath("http://127.0.0.1:9/b.jpg?X-Amz-Signature=SECRETSIG")
+    with pytest.raises((OSError, MissingLibrary)) as refused:
+        signed.read_bytes(1000)
+    shown = f"{refused.value} {refused.value!r} {getattr(refused.value, 'filename', '')}"
+    assert "127.0.0.1:9/b.jpg" in shown and "SECRETSIG" not in shown
+
+
 def test_files_at_urls_are_read_up_to_a_size(s3: RemotePath) -> None:
     (s3 / "large").write_bytes(bytes(11))
     assert (s3 / "large").read_bytes(11) == bytes(11)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from birthmark.bundle import recheck
-from birthmark.errors import CouldNotJudge, InvalidArray
+from birthmark.embed import Embedder
+from birthmark.errors import CouldNotJudge, InvalidArray, InvalidCustomer
 from birthmark.geometry import Geometry, find_geometry
+from birthmark.mark import provision
 from birthmark.pictures import Picture
 from birthmark.verdict import Decision, verify
 
@@ -48,6 +50,19 @@ def test_a_scale_and_an_angle_are_found_and_counted(
     summary = recheck(tmp_path / "v.zip", key).summary
     assert summary["geometry"]["scale"] == geometry.scale
     assert summary["tests_counted"] == geometry.tried
+
+
+@pytest.mark.slow
+def test_a_customer_s_mark_is_searched_with_his_key(session_claim, published) -> None:
+    key, claim, _ = session_claim
+    embedder = Embedder(provision(key, claim, "Acme"))
+    suspects = [changed(embedder.embed(p), 1.3, 0.0) for p in published.plain]
+    geometry = find_geometry(suspects, claim, key, customer="Acme")
+    assert geometry.scale == pytest.approx(1.3, rel=0.06)
+    verdict = verify(suspects, claim, key, customer="Acme", geometry=geometry)
+    assert verdict.decision is Decision.MARKED
+    with pytest.raises(InvalidCustomer):
+        find_geometry(suspects, claim, key, customer="")
 
 
 @pytest.mark.slow

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from authority import Authority
 from birthmark.claim import Claim
 from birthmark.errors import InvalidKeyHistory
 from birthmark.key_history import KeyHistory
 from birthmark.keys import OwnerKey
+from birthmark.stamp import request_stamp
 
 
 def on(month: int, day: int = 1) -> datetime:
@@ -71,6 +73,18 @@ def test_a_claim_stands_if_its_key_was_in_use(
     else:
         with pytest.raises(InvalidKeyHistory, match=word):
             REVOKED.check(claims[claim])
+
+
+def test_a_claim_stamped_after_its_key_s_end_shows_nothing_of_before(
+    claims: dict[tuple[str, int], Claim], tmp_path: Path
+) -> None:
+    """Whoever found the key can date a claim back, and have it stamped today."""
+    authority, backdated = Authority(tmp_path), claims["new", 4]
+    with authority.served() as url:
+        stamped = backdated.stamped(request_stamp(backdated.canonical_form(), url))
+    assert REVOKED.check(backdated).revoked_for and FOLLOWED.check(stamped).until is None
+    with pytest.raises(InvalidKeyHistory, match=r"stamped on .* after the end"):
+        REVOKED.check(stamped)
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import http.client
 import json
 import math
 import re
+import socket
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -92,6 +93,45 @@ def test_the_same_verdict_as_the_command_s(
     page = ask(server, "GET", "/")[1]
     for secret in (key._secret, claim.claim_key(key)._secret, claim.mark_key(key)._secret):
         assert secret.hex().encode() not in page + report and secret not in data
+
+
+def test_every_look_at_more_pictures_is_counted(
+    server: VerifierServer, session_claim: Owned, published, tmp_path: Path
+) -> None:
+    key, claim, _ = session_claim
+    case = open_case(server, claim)
+    files = [encode_png(p) for p in published.marked]
+    first, second = files[: len(files) // 2], files[len(files) // 2 :]
+    looked = []
+    for some in (first, second):
+        for i, data in enumerate(some):
+            ask(server, "POST", f"/case/{case}/picture?name=p{i}.png", data)
+        for _ in range(2):  # the same verdict shown again is no other look
+            looked.append(ask(server, "POST", f"/case/{case}/verdict", b"")[1])
+    assert [v["tests_counted"] for v in looked] == [1, 1, 2, 2]
+    expected = verify(published.marked, claim, key, tests_counted=2)
+    assert looked[-1]["log10_p"] == pytest.approx(expected.log10_p)
+
+
+def test_a_verdict_keeps_to_its_own_pictures(
+    server: VerifierServer, session_claim: Owned, published, tmp_path: Path
+) -> None:
+    """Though one more is added before its bundle is fetched."""
+    key, claim, _ = session_claim
+    case = server.case(open_case(server, claim))
+    files = [encode_png(p) for p in published.marked]
+    for i, data in enumerate(files[:-1]):
+        server.add_picture(case, f"p{i}.png", data)
+    verdict = server.verdict(case)
+    server.add_picture(case, "late.png", files[-1])
+    verdict.save(tmp_path / "v.zip", key)
+    assert recheck(tmp_path / "v.zip", key).summary["pictures"] == len(files) - 1
+
+
+def test_an_address_that_is_none(server: VerifierServer) -> None:
+    with socket.create_connection(server.server_address[:2]) as connection:
+        connection.sendall(b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 400 " in connection.makefile("rb").readline()
 
 
 def test_nobody_gets_in_without_the_token_or_under_another_name(server: VerifierServer) -> None:

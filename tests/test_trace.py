@@ -248,6 +248,8 @@ def test_bad_customers(session_claim: Owned, mark_key: MarkKey, tmp_path: Path) 
         few.trace(np.ones(few.directions.shape[1]), 0.5)
     (tmp_path / "names").write_text("# ours\nAcme\n\n  Zo\u00eb & S\u00f8n \n")
     assert read_customers(tmp_path / "names") == ["Acme", "Zo\u00eb & S\u00f8n"]
+    (tmp_path / "windows").write_bytes("\ufeffAcme\r\nBolt\r\n".encode())
+    assert read_customers(tmp_path / "windows") == ["Acme", "Bolt"]
     (tmp_path / "empty").write_text("# nobody\n")
     (tmp_path / "latin").write_bytes(b"Zo\xeb")
     for name in ("empty", "latin", "missing"):

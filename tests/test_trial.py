@@ -158,6 +158,12 @@ def test_files(trial: Trial, tmp_path: Path) -> None:
         Trial.load(tmp_path / "no.json")
 
 
+@pytest.mark.parametrize("signature", [5, None, []])
+def test_a_signature_that_is_no_text(trial: Trial, signature: object) -> None:
+    with pytest.raises(InvalidTrial, match="signature"):
+        dataclasses.replace(trial, signature=signature)
+
+
 def test_it_holds_no_secret(trial: Trial, session_claim: Owned) -> None:
     key, claim, _ = session_claim
     text = trial.revealed(claim.mark_key(key)).to_bytes().decode()

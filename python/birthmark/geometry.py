@@ -71,6 +71,7 @@ def find_geometry(
     claim: Claim,
     key: OwnerKey,
     *,
+    customer: str | None = None,
     progress: Progress | None = None,
 ) -> Geometry:
     """The scale (.5 to 2) and rotation (12 degrees either way) at which the mark is read best.
@@ -83,16 +84,21 @@ def find_geometry(
             of them is looked at.
         claim: the owner's claim.
         key: the owner's key that signed it.
+        customer: whose mark to look for; the claim's own by default.
         progress: called as (done, total, message).
 
     Raises:
         InvalidArray: something is not a picture.
         InvalidClaim: the claim is not whole, or not this key's.
+        InvalidCustomer: the customer's name cannot be one.
         CouldNotJudge: there is no picture, or no texture in them.
     """
     calibration = Calibration.from_bytes(claim.calibration)
     n = calibration.coordinates
-    direction = coordinates(claim.mark_key(key), claim, n) / math.sqrt(n)
+    mark_key = claim.mark_key(key)
+    if customer is not None:
+        mark_key = mark_key.customer(customer)
+    direction = coordinates(mark_key, claim, n) / math.sqrt(n)
     some = _spread(pictures)
     report = progress or (lambda done, total, message: None)
 

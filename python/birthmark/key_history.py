@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from birthmark.claim import Claim, check_text, check_time, to_time
+from birthmark.claim import Claim, check_text, check_time, from_time, in_order, to_time
 from birthmark.errors import InvalidClaim, InvalidKeyHistory
 from birthmark.files import StrPath, write_atomically
 from birthmark.keys import OwnerKey
@@ -146,11 +146,13 @@ class KeyHistory:
     def check(self, claim: Claim) -> Period:
         """Return the period of a claim's key, if the claim was made within it.
 
-        A claim's own date is what its owner says. Where it is stamped, the stamp shows that it is
-        not later than stated.
+        A claim's own date is what its owner says. A stamp shows only that the claim was there when
+        it was stamped: whoever has a key after its end can date a claim back, so one that was
+        stamped after the end shows nothing of before.
 
         Raises:
-            InvalidKeyHistory: the key is not in the history, or was not in use at that time.
+            InvalidKeyHistory: the key is not in the history, or was not in use at that time or at
+                that of the claim's stamp.
         """
         period = self.period(claim.public_key)
         if period is None:
@@ -164,6 +166,12 @@ class KeyHistory:
             raise InvalidKeyHistory(
                 f"the claim was made on {claim.created}, after the end of its key on"
                 f" {period.until}{why}"
+            )
+        stamp, until = claim.stamp_read, period.until
+        if until is not None and stamp is not None and not in_order(stamp.time, from_time(until)):
+            raise InvalidKeyHistory(
+                f"the claim was stamped on {to_time(stamp.time)}, after the end of its key on"
+                f" {until}: that it was made before is not shown"
             )
         return period
 

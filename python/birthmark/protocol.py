@@ -30,6 +30,9 @@ PROTOCOL = (
     "The claim's secret was committed to in the claim, so there is one key to each claim. A claim"
     " with a time stamp from before the suspect existed leaves nothing to search for. Who doubts"
     " the date may count 2^64 keys: that p is given too.",
+    "Every customer's name gives a mark of its own. A verdict about one customer's mark takes it"
+    " for granted that his name was fixed before the suspect was looked at; birthmark trace looks"
+    " for all names of a list, and counts them.",
     "A declared trial fixes inputs and number of queries before the suspect is asked; the nonces of"
     " both parties choose the inputs.",
     "The likelihood ratio weighs all strengths of a mark alike (p has density k p^(k-1), k uniform"

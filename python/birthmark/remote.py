@@ -113,7 +113,7 @@ class RemotePath(os.PathLike[str]):
         """The content. Raises OSError (EFBIG) beyond ``most`` bytes."""
         with self._store() as (store, path):
             if store.size(path) > most:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self.url)
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self.shown)
             return bytes(store.cat_file(path))
 
     def write_bytes(self, data: bytes | memoryview) -> None:
@@ -142,21 +142,26 @@ class RemotePath(os.PathLike[str]):
             import fsspec
         except ImportError:
             raise MissingLibrary(
-                f"{self.url}: URLs need fsspec (pip install 'birthmark[scale]')"
+                f"{self.shown}: URLs need fsspec (pip install 'birthmark[scale]')"
             ) from None
         try:
             store, path = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
             yield store, path
         except ImportError as error:
-            raise MissingLibrary(f"{self.url}: {error}") from None
+            raise MissingLibrary(f"{self.shown}: {error}") from None
         except FileNotFoundError:
-            raise FileNotFoundError(errno.ENOENT, "no such file or folder", self.url) from None
+            raise FileNotFoundError(errno.ENOENT, "no such file or folder", self.shown) from None
         except OSError as error:
-            if error.filename == self.url:
+            if error.filename in (self.url, self.shown):
                 raise
-            raise OSError(error.errno or errno.EIO, _reason(error), self.url) from error
+            raise OSError(error.errno or errno.EIO, self._reason(error), self.shown) from error
         except Exception as error:  # each store's library has a tree of its own
-            raise OSError(errno.EIO, _reason(error), self.url) from error
+            raise OSError(errno.EIO, self._reason(error), self.shown) from error
+
+    def _reason(self, error: Exception) -> str:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        said = said.replace(self.url, self.shown)
+        return " ".join(said.split())[:_MOST_REASON_CHARACTERS] or type(error).__name__
 
 
 AnyPath = Path | RemotePath
@@ -195,8 +200,3 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
     if found.stat().st_size > most:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return found.read_bytes()
-
-
-def _reason(error: Exception) -> str:
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(said.split())[:_MOST_REASON_CHARACTERS] or type(error).__name__

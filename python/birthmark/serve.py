@@ -14,6 +14,7 @@ import secrets
 import tempfile
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -23,7 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from birthmark.claim import MAX_FILE_BYTES, Claim
 from birthmark.errors import BirthmarkError, InvalidPicture
-from birthmark.extract import Pool
+from birthmark.extract import Pool, Statistics
 from birthmark.keys import MarkKey, OwnerKey
 from birthmark.measure import Measured
 from birthmark.picture_headers import picture_size
@@ -47,6 +48,8 @@ class _Case:
     key: MarkKey
     pool: Pool = field(default_factory=Pool)
     verdict: Verdict | None = None
+    looks: int = 0
+    """How often it was judged, each time of more pictures; every verdict counts them."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -140,7 +143,12 @@ class VerifierServer(ThreadingHTTPServer):
         with case.lock:
             if case.verdict is None:
                 rate = 10.0**case.claim.log10_false_positive_rate
-                case.verdict = judge(Measured(case.pool), case.claim, case.key, rate)
+                case.looks += 1
+                # Of its own list of what was measured so far: more may be added to the case's.
+                pool = Pool(Statistics(case.pool.pictures), list(case.pool.rejected))
+                case.verdict = judge(
+                    Measured(pool), case.claim, case.key, rate, tests_counted=case.looks
+                )
             return case.verdict
 
     def bundle(self, case: _Case) -> bytes:
@@ -194,13 +202,17 @@ class _Handler(BaseHTTPRequestHandler):
             "Connection": "close",
         }.items():
             self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+        with suppress(ConnectionError):  # who asked may be gone
+            self.end_headers()
+            self.wfile.write(body)
         self.close_connection = True
 
     def _checked(self) -> tuple[list[str], dict[str, str]]:
         """The parts of the path and the query, of a request that may be answered."""
-        address = urlsplit(self.path)
+        try:
+            address = urlsplit(self.path)
+        except ValueError:
+            raise _Refused(400, "an address that is none") from None
         query = {name: values[-1] for name, values in parse_qs(address.query).items()}
         token = self.headers.get("X-Birthmark-Token") or query.get("token", "")
         self.server.check(self.headers.get("Host"), token)

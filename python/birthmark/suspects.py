@@ -225,7 +225,7 @@ def _identity(source: _File | SuspectPicture) -> list[str] | None:
     path = source.path
     try:
         if isinstance(path, RemotePath):
-            return [source.name, str(path), path.version()]
+            return [source.name, path.shown, path.version()]
         found = path.stat()
     except OSError:
         return None  # named when its pictures are asked for

@@ -362,7 +362,7 @@ def read_customers(path: StrPath) -> list[str]:
         InvalidCustomer: missing, not UTF-8, or empty.
     """
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        lines = Path(path).read_text("utf-8-sig").splitlines()  # Windows begins with a mark
     except OSError as error:
         raise InvalidCustomer(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError:

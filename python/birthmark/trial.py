@@ -62,6 +62,8 @@ class Trial:
         for text in (*needed, *nonces):
             if not isinstance(text, str) or not _HEX.fullmatch(text):
                 raise InvalidTrial("trial: a hash or nonce is not 64 lower-case hex digits")
+        if not isinstance(self.signature, str):
+            raise InvalidTrial("trial: the signature is no text")
         if list(self.inputs) != sorted(set(self.inputs)) or len(self.inputs) > MOST_INPUTS:
             raise InvalidTrial(
                 f"trial: inputs are not sorted, different, and at most {MOST_INPUTS}"

@@ -134,9 +134,7 @@ def _keygen(options: argparse.Namespace) -> int:
     from birthmark.key_history import KeyHistory
     from birthmark.keys import OwnerKey
 
-    shared.new_file(options.output)
-    if options.history:
-        shared.new_file(options.history)
+    shared.new_files(options.output, options.history)
     key = OwnerKey.generate()
     key.save(options.output, shared.passphrase(options, twice=True))
     if options.history:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from birthmark.errors import OutputExists, WrongPassphrase
 from birthmark.files import remove_abandoned
-from birthmark.remote import RemotePath, as_path
+from birthmark.remote import RemotePath, as_path, real_path
 from birthmark.suspects import EVERY, SuspectPictures
 
 if TYPE_CHECKING:
@@ -270,6 +270,16 @@ def count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"not a whole number of at least 0: {text!r}")
     return int(text)
+
+
+def new_files(*paths: str | None, kept: str | None = None) -> None:
+    """Refuse outputs of which two are one file (or one is that which is ``kept``), or as alone."""
+    wanted = [path for path in paths if path]
+    real = [real_path(as_path(path)) for path in (*wanted, kept) if path]
+    if len(set(real)) < len(real):
+        raise ValueError(f"{wanted[-1]}: named for two things; each needs a file of its own")
+    for path in wanted:
+        new_file(path)
 
 
 def new_file(path: str) -> None:
