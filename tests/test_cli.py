@@ -151,6 +151,13 @@ def test_passphrase_from_a_descriptor(work: Path, run, monkeypatch) -> None:
     os.close(read)
     assert code == 0
     assert (work / "fd.mark").read_bytes() == (work / "m.mark").read_bytes()
+    read, write = os.pipe()
+    os.write(write, b"pass\xe9word\n")
+    os.close(write)
+    answer = run(f"provision --key owner.key --claim claim.json -o no.mark --passphrase-fd {read}")
+    os.close(read)
+    refused(answer, "not UTF-8")
+    assert "xe9" not in answer[2]
 
 
 def refused(result: tuple[int, str, str], word: str) -> None:

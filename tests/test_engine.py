@@ -321,6 +321,10 @@ def test_an_interrupted_run_goes_on(
     for refused in ({"mark": other, "resume": True}, {"mark": mark}):
         with pytest.raises(OutputExists):
             publish([inputs], output, **refused)
+    others = tmp_path / "others"  # of the same names
+    shutil.copytree(inputs, others)
+    with pytest.raises(OutputExists, match="or inputs"):
+        publish([others], output, mark, resume=True)
     again: list[str] = []
     done = publish(
         [inputs], output, mark, resume=True, progress=lambda _, total, name: again.append(name)

@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from birthmark.errors import OutputExists
-from birthmark.files import folder_atomically, new_folder, remove_abandoned, write_atomically
+from birthmark.files import (
+    folder_atomically,
+    locked,
+    new_folder,
+    remove_abandoned,
+    write_atomically,
+)
 
 
 def test_writes_and_overwrites(tmp_path: Path) -> None:
@@ -197,3 +203,24 @@ def test_a_folder_that_is_gone_before_it_can_be_locked_is_made_again(
         (inside / "x").write_bytes(b"data")
     assert len(made) == 2 and inside == made[1]
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_lock_is_had_by_one_at_a_time(tmp_path: Path) -> None:
+    """What a second process changes, it reads after the first has written."""
+    count = tmp_path / "count"
+    count.write_text("0")
+    adding = f"""
+import time
+from pathlib import Path
+from birthmark.files import locked, write_atomically
+for _ in range(25):
+    with locked({str(count)!r}):
+        now = int(Path({str(count)!r}).read_text())
+        time.sleep(.002)
+        write_atomically({str(count)!r}, str(now + 1).encode())
+"""
+    adders = [subprocess.Popen([sys.executable, "-c", adding]) for _ in range(3)]
+    assert [adder.wait() for adder in adders] == [0, 0, 0]
+    assert count.read_text() == "75"
+    with pytest.raises(OSError, match="nowhere"), locked(tmp_path / "nowhere" / "count"):
+        pass

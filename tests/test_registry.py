@@ -18,12 +18,14 @@ import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from authority import Authority
 from birthmark import cli
 from birthmark.claim import Claim
 from birthmark.errors import InvalidClaim, InvalidCustomer, RegistryError
 from birthmark.keys import OwnerKey
 from birthmark.mark import provision
 from birthmark.registry import Registry, tables
+from birthmark.stamp import request_stamp
 from birthmark.verdict import Verdict, verify
 
 Owned = tuple[OwnerKey, Claim, Any]
@@ -163,6 +165,16 @@ def test_a_tampered_claim_is_noticed(where: str, session_claim: Owned) -> None:
             connection.execute(tables.claims.update().values(document=document))
         with pytest.raises(InvalidClaim):
             registry.claims()
+
+
+def test_a_stamp_is_not_forgotten(where: str, session_claim: Owned, tmp_path: Path) -> None:
+    authority, claim = Authority(tmp_path), session_claim[1]
+    with authority.served() as url:
+        stamped = claim.stamped(request_stamp(claim.canonical_form(), url))
+    with Registry(where) as registry:
+        for known in (claim, stamped, claim):
+            registry.add_claim(known)
+        assert registry.claims() == [stamped]
 
 
 def test_nobody_to_trace(where: str, session_claim: Owned) -> None:

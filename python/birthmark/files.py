@@ -27,6 +27,26 @@ StrPath = str | os.PathLike[str]
 _TEMPORARY = re.compile(r"\.birthmark-[0-9a-f]{16}\.tmp")
 
 
+@contextlib.contextmanager
+def locked(path: StrPath) -> Iterator[None]:
+    """Nobody else who asks for it has this lock meanwhile: to read, change and write a file.
+
+    It is the folder's, since the file itself is replaced. At a URL there is none.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    if isinstance(as_path(path), RemotePath):
+        yield
+        return
+    folder = os.open(os.path.dirname(os.path.realpath(path)), os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def write_atomically(
     path: StrPath,
     data: bytes | memoryview | Callable[[BinaryIO], None],

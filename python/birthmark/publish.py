@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,8 @@ def publish(
     recipe = _Recipe(mark.data, kernel, where, sha256, threads)
     _tools(recipe)  # what is wrong with model or kernel is said before any work is done
     failed: list[str] = []
-    with _filled(as_path(output), recipe, resume) as (folder, present):
+    record = recipe.record() + _of_inputs(files)
+    with _filled(as_path(output), record, resume) as (folder, present):
         jobs = (
             _Job(name_of(file), _absolute(file), folder / target)
             for file, target in zip(files, targets, strict=True)
@@ -182,7 +183,7 @@ def _absolute(path: AnyPath) -> AnyPath:
 
 @contextmanager
 def _filled(
-    output: AnyPath, recipe: _Recipe, resume: bool
+    output: AnyPath, recipe: bytes, resume: bool
 ) -> Iterator[tuple[AnyPath, frozenset[str]]]:
     """The folder to fill, and the names of what is in it already."""
     if isinstance(output, Path) and not resume:
@@ -198,15 +199,28 @@ def _filled(
             if resume
             else f"{output}: output folder exists and is not empty"
         )
-    if present and read_bytes(record, _MOST_RECORD_BYTES) != recipe.record():
-        raise OutputExists(f"{output}: the interrupted run had another mark or model")
+    if present and read_bytes(record, _MOST_RECORD_BYTES) != recipe:
+        raise OutputExists(f"{output}: the interrupted run had another mark or model, or inputs")
     if isinstance(output, Path):
         output.mkdir(parents=True, exist_ok=True)
-    write_atomically(record, recipe.record())
+    write_atomically(record, recipe)
     yield _absolute(output), present
     if isinstance(output, Path):
         remove_abandoned(output)
-    record.unlink()
+    with suppress(FileNotFoundError):  # another run of the same was done first
+        record.unlink()
+
+
+def _of_inputs(files: Sequence[AnyPath]) -> bytes:
+    """Changes when a file on this machine does, or where there is another URL."""
+    whole = hashlib.sha256()
+    for file in files:
+        known = file.shown if isinstance(file, RemotePath) else str(file.absolute())
+        if isinstance(file, Path):
+            with suppress(OSError):  # one that cannot be read is named when it is its turn
+                known += f" {file.stat().st_size} {file.stat().st_mtime_ns}"
+        whole.update(f"{known}\n".encode(errors="surrogateescape"))
+    return f"inputs {whole.hexdigest()}\n".encode()
 
 
 def _present(folder: AnyPath) -> frozenset[str]:

@@ -207,6 +207,7 @@ def _trace(options: argparse.Namespace) -> int:
     if not options.customers and not options.registry:
         raise ValueError("--customers or --registry is needed: who could it be?")
     claim = Claim.load(options.claim)
+    claim.check_date()
     stolen: dict[str, str] = {}
     if options.customers:
         names = read_customers(options.customers)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from birthmark.cli import shared
+from birthmark.files import locked
 
 if TYPE_CHECKING:
     from birthmark.keys import OwnerKey
@@ -76,12 +77,12 @@ def _rotate(options: argparse.Namespace) -> int:
     from birthmark.keys import OwnerKey
 
     shared.new_file(options.output)
-    history = KeyHistory.load(options.history)
     passphrase = shared.passphrase(options)
     old, new = OwnerKey.load(options.key, passphrase), OwnerKey.generate()
-    followed = history.followed(old, new)
-    new.save(options.output, passphrase)
-    followed.save(options.history)
+    with locked(options.history):
+        followed = KeyHistory.load(options.history).followed(old, new)
+        new.save(options.output, passphrase)
+        followed.save(options.history)
     shared.say(
         options,
         f"{options.output}: public key {new.public_key.hex()}, follows {old.public_key.hex()}",
@@ -95,9 +96,9 @@ def _rotate(options: argparse.Namespace) -> int:
 def _revoke(options: argparse.Namespace) -> int:
     from birthmark.key_history import KeyHistory
 
-    history = KeyHistory.load(options.history)
     key = shared.load_key(options)
-    history.revoked(key, options.reason).save(options.history)
+    with locked(options.history):
+        KeyHistory.load(options.history).revoked(key, options.reason).save(options.history)
     shared.say(
         options,
         f"{options.history}: public key {key.public_key.hex()} is revoked",

@@ -322,8 +322,11 @@ def _secret(descriptor: int | None, variable: str, what: str, option: str, twice
     # From here on there are secrets in memory: a crash must not write them to a core file.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if descriptor is not None:
-        with os.fdopen(descriptor, closefd=False) as stream:
-            return stream.readline().rstrip("\r\n")
+        with os.fdopen(descriptor, encoding="utf-8", closefd=False) as stream:
+            try:
+                return stream.readline().rstrip("\r\n")
+            except UnicodeDecodeError:  # its message would show some of it
+                raise WrongPassphrase(f"the {what} is not UTF-8 text") from None
     if variable in os.environ:
         return os.environ[variable]
     if not sys.stdin.isatty():

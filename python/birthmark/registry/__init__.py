@@ -96,7 +96,7 @@ class Registry:
         self.close()
 
     def add_claim(self, claim: Claim) -> None:
-        """Record a claim; one with the same digest is replaced, as by the same with a stamp."""
+        """Record a claim. The same with a stamp takes its place, the same without one does not."""
         from birthmark.registry.tables import claims
 
         values = {
@@ -108,7 +108,8 @@ class Registry:
             "document": claim.to_bytes(),
         }
         with self._transaction() as connection:
-            self._put(connection, claims, {"digest": claim.digest.hex()}, values, replace=True)
+            digest, stamped = {"digest": claim.digest.hex()}, claim.stamp is not None
+            self._put(connection, claims, digest, values, replace=stamped)
 
     def add_mark(self, claim: Claim, mark: Mark, customer: str | None = None) -> None:
         """Record that a mark was issued; the first time counts.
