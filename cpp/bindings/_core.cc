@@ -8,11 +8,11 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
-#include <exception>
 #include <thread>
 #include <utility>
 #include <vector>
