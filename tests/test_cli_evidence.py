@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable
@@ -81,6 +82,7 @@ TRACE = f"trace {OWNER}--customers names.txt "
 def test_trace_names_the_customer_of_pictures_and_of_a_mark_file(work: Path, run: Run) -> None:
     code, out, _ = run(TRACE + "acme --verdict acme.zip")
     assert code == 0 and "named  Acme" in out
+    assert re.search(r"verdict  [A-Z]+, p = \S+: of Acme alone; counts the marks drawn too", out)
     code, out, _ = run(TRACE + "--mark-file acme.mark --json")
     answer = json.loads(out)
     assert code == 0 and [one["customer"] for one in answer["named"]] == ["Acme"]

@@ -241,6 +241,7 @@ def _trace(options: argparse.Namespace) -> int:
         estimate = measured.estimate(calibration)
         tint = measured.tint_estimate(calibration)
     found = customers.trace(estimate, options.false_positive_rate, tint=tint)
+    verdict = None
     if options.verdict and measured is not None and found.named:
         verdict = judge(
             measured,
@@ -254,7 +255,8 @@ def _trace(options: argparse.Namespace) -> int:
     if measured is not None:
         shared.remove_checkpoint(options)
     if options.json:
-        print(json.dumps({**found.summary(), "reported_stolen": stolen}))
+        decision = None if verdict is None else str(verdict.decision)
+        print(json.dumps({**found.summary(), "reported_stolen": stolen, "verdict": decision}))
         return 0 if found.found else 1
     for one in found.named:
         print(
@@ -267,6 +269,11 @@ def _trace(options: argparse.Namespace) -> int:
     if found.group is not None:
         who = ", ".join(map(shared.printable, found.group.customers))
         print(f"{'at least one of':>15}  {who}  p = {shared.p_text(found.group.log10_p)}")
+    if verdict is not None:  # it need not convict whom this names
+        print(
+            f"{'verdict':>15}  {verdict.decision}, p = {shared.p_text(verdict.log10_p)}: of"
+            f" {shared.printable(found.named[0].customer)} alone; counts the marks drawn too"
+        )
     if not found.found:
         print(f"{'named':>15}  nobody; that does not clear anybody")
     print(f"{'compared':>15}  {found.customers} customers; every p counts the whole search")
