@@ -447,6 +447,13 @@ def test_two_outputs_are_two_files(work: Path, run) -> None:
     (work / "same-link").unlink()
 
 
+def test_a_registry_that_cannot_be_used_is_said_first(work: Path, run) -> None:
+    (work / "no.db").write_text("no database")
+    refused(run(VERIFY + "published --registry no.db --verdict early.zip"), "no.db")
+    assert not (work / "early.zip").exists()
+    (work / "no.db").unlink()
+
+
 def test_what_nobody_foresaw_is_one_line_and_no_verdict(run) -> None:
     """Exit code 1 would say unmarked."""
     refused(run("serve --key owner.key --port 99999"), "unexpected OverflowError")

@@ -128,6 +128,12 @@ def test_a_verdict_keeps_to_its_own_pictures(
     assert recheck(tmp_path / "v.zip", key).summary["pictures"] == len(files) - 1
 
 
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "::"])
+def test_an_address_that_stands_for_all_is_refused(session_claim: Owned, host: str) -> None:
+    with pytest.raises(ValueError, match="one address"):
+        VerifierServer(session_claim[0], host)
+
+
 def test_an_address_that_is_none(server: VerifierServer) -> None:
     with socket.create_connection(server.server_address[:2]) as connection:
         connection.sendall(b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n")

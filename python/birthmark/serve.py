@@ -16,6 +16,7 @@ import threading
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http.client import HTTP_PORT
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
@@ -66,16 +67,20 @@ class VerifierServer(ThreadingHTTPServer):
 
     Args:
         key: the owner's key.
-        host: where to listen; anything but this machine itself lets others in.
+        host: where to listen, one address or name of this machine, which requests must say;
+            anything but 127.0.0.1 lets others in.
         port: 0 takes a free one.
 
     Raises:
         OSError: the port is taken, or the host is not this machine's.
+        ValueError: the host stands for all addresses.
     """
 
     daemon_threads = True
 
     def __init__(self, key: OwnerKey, host: str = "127.0.0.1", port: int = 0) -> None:
+        if host in ("", "0.0.0.0", "::"):
+            raise ValueError("name one address of this machine to listen at; requests must say it")
         super().__init__((host, port), _Handler)
         self._key = key
         self._token = secrets.token_urlsafe(24)
@@ -85,6 +90,8 @@ class VerifierServer(ThreadingHTTPServer):
         # A page of another site that resolves to this machine sends its own name as the host.
         names = {host, "127.0.0.1", "localhost"} if host == "127.0.0.1" else {host}
         self._hosts = {f"{name}:{self.server_port}" for name in names}
+        if self.server_port == HTTP_PORT:  # which browsers leave out
+            self._hosts |= names
         self.url = f"http://{host}:{self.server_port}/?token={self._token}"
 
     def check(self, host: str | None, token: str) -> None:

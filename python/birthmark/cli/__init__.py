@@ -145,6 +145,8 @@ def _verify(options: argparse.Namespace) -> int:
     shared.new_files(options.report, options.verdict, kept=options.checkpoint)
     claim = Claim.load(options.claim)
     trusted = shared.trust(options, claim)
+    with shared.open_registry(options):
+        pass  # one that cannot be used is said before any work is done
     key = shared.load_key(options)
     pictures = shared.suspect_pictures(options)
     geometry = _geometry(pictures, claim, key, options.customer) if options.search else None
