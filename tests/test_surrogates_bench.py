@@ -68,6 +68,7 @@ def test_students_from_ten_thousand_to_two_million_parameters(bench: ModuleType)
         ):
             (row,) = [row for row in bench.rows_of(task) if row.name == name]
             options = dict(row.options)
+            options.pop("lr", None)  # of the training
             network = Network(options.pop("student"), scale, **options)
             weights = network.training_graph((1, 16, 16), 0).parameters.values()
             assert least < sum(weight.size for weight in weights) < most
