@@ -71,15 +71,21 @@ def open_case(server: VerifierServer, claim: Claim) -> str:
     return case
 
 
+def send(server: VerifierServer, case: str, files: list[bytes]) -> Any:
+    """Send pictures one by one; what the last answer counts."""
+    for i, data in enumerate(files):
+        status, counted = ask(server, "POST", f"/case/{case}/picture?name=p{i}.png", data)
+        assert status == 200
+    return counted
+
+
 def test_the_same_verdict_as_the_command_s(
     server: VerifierServer, session_claim: Owned, published, tmp_path: Path
 ) -> None:
     key, claim, _ = session_claim
     case = open_case(server, claim)
     files = [encode_png(p) for p in published.marked]
-    for i, data in enumerate([*files, files[0], b"not a picture"]):
-        status, counted = ask(server, "POST", f"/case/{case}/picture?name=p{i}.png", data)
-        assert status == 200
+    counted = send(server, case, [*files, files[0], b"not a picture"])
     assert counted == {"pictures": len(files), "rejected": 2}
     status, verdict = ask(server, "POST", f"/case/{case}/verdict", b"")
     expected = verify(published.marked, claim, key)
@@ -104,8 +110,7 @@ def test_every_look_at_more_pictures_is_counted(
     first, second = files[: len(files) // 2], files[len(files) // 2 :]
     looked = []
     for some in (first, second):
-        for i, data in enumerate(some):
-            ask(server, "POST", f"/case/{case}/picture?name=p{i}.png", data)
+        send(server, case, some)
         for _ in range(2):  # the same verdict shown again is no other look
             looked.append(ask(server, "POST", f"/case/{case}/verdict", b"")[1])
     assert [v["tests_counted"] for v in looked] == [1, 1, 2, 2]

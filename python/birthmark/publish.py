@@ -111,8 +111,7 @@ def publish(
     recipe = _Recipe(mark.data, kernel, where, sha256, threads)
     _tools(recipe)  # what is wrong with model or kernel is said before any work is done
     failed: list[str] = []
-    record = recipe.record() + _of_inputs(files)
-    with _filled(as_path(output), record, resume) as (folder, present):
+    with _filled(as_path(output), recipe, files, resume) as (folder, present):
         jobs = (
             _Job(name_of(file), _absolute(file), folder / target)
             for file, target in zip(files, targets, strict=True)
@@ -183,7 +182,7 @@ def _absolute(path: AnyPath) -> AnyPath:
 
 @contextmanager
 def _filled(
-    output: AnyPath, recipe: bytes, resume: bool
+    output: AnyPath, recipe: _Recipe, files: Sequence[AnyPath], resume: bool
 ) -> Iterator[tuple[AnyPath, frozenset[str]]]:
     """The folder to fill, and the names of what is in it already."""
     if isinstance(output, Path) and not resume:
@@ -191,7 +190,7 @@ def _filled(
             yield folder, frozenset()
             remove_abandoned(folder)  # of workers that died while they wrote
         return
-    record = output / UNFINISHED
+    record, this_run = output / UNFINISHED, recipe.record() + _of_inputs(files)
     present = _present(output)
     if present and not (resume and UNFINISHED in present):
         raise OutputExists(
@@ -199,11 +198,11 @@ def _filled(
             if resume
             else f"{output}: output folder exists and is not empty"
         )
-    if present and read_bytes(record, _MOST_RECORD_BYTES) != recipe:
+    if present and read_bytes(record, _MOST_RECORD_BYTES) != this_run:
         raise OutputExists(f"{output}: the interrupted run had another mark or model, or inputs")
     if isinstance(output, Path):
         output.mkdir(parents=True, exist_ok=True)
-    write_atomically(record, recipe)
+    write_atomically(record, this_run)
     yield _absolute(output), present
     if isinstance(output, Path):
         remove_abandoned(output)
@@ -218,7 +217,8 @@ def _of_inputs(files: Sequence[AnyPath]) -> bytes:
         known = file.shown if isinstance(file, RemotePath) else str(file.absolute())
         if isinstance(file, Path):
             with suppress(OSError):  # one that cannot be read is named when it is its turn
-                known += f" {file.stat().st_size} {file.stat().st_mtime_ns}"
+                found = file.stat()
+                known += f" {found.st_size} {found.st_mtime_ns}"
         whole.update(f"{known}\n".encode(errors="surrogateescape"))
     return f"inputs {whole.hexdigest()}\n".encode()
 
