@@ -183,18 +183,12 @@ int CheckedSide(py::ssize_t side) {
 Extent ExtentOf(const View& view) {
   Extent extent;
   extent.begin = extent.end = reinterpret_cast<std::uintptr_t>(view.data);
-  bool leaves = __builtin_add_overflow(
-      extent.end, static_cast<std::uintptr_t>(SizeOf(view.element)), &extent.end);
+  bool fits = !__builtin_add_overflow(extent.end, static_cast<std::uintptr_t>(SizeOf(view.element)),
+                                      &extent.end);
   for (std::size_t axis = 0; axis < view.shape.size(); ++axis) {
-    const py::ssize_t steps = std::max<py::ssize_t>(view.shape[axis] - 1, 0);
-    py::ssize_t reach = 0;
-    leaves |= __builtin_mul_overflow(view.strides[axis], steps, &reach);
-    const std::uintptr_t distance =
-        reach < 0 ? 0 - static_cast<std::uintptr_t>(reach) : static_cast<std::uintptr_t>(reach);
-    leaves |= reach < 0 ? __builtin_sub_overflow(extent.begin, distance, &extent.begin)
-                        : __builtin_add_overflow(extent.end, distance, &extent.end);
+    fits = fits && Extend(extent, view.strides[axis], std::max<py::ssize_t>(view.shape[axis], 1));
   }
-  if (leaves) RaiseUnlessOk(Status::kReach);
+  if (!fits) RaiseUnlessOk(Status::kReach);
   return extent;
 }
 

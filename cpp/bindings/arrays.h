@@ -52,11 +52,6 @@ View ViewOf(const pybind11::object& object, const std::string& what);
 int CheckedSide(pybind11::ssize_t side);
 
 // The bytes [begin, end) among which a view's are, as addresses.
-struct Extent {
-  std::uintptr_t begin, end;
-
-  bool Overlaps(const Extent& other) const { return begin < other.end && other.begin < end; }
-};
 Extent ExtentOf(const View& view);
 
 }  // namespace birthmark::python

@@ -7,25 +7,6 @@
 namespace birthmark {
 namespace {
 
-// The bytes [begin, end) that a plane touches, as addresses.
-struct Extent {
-  std::uintptr_t begin = 0, end = 0;
-};
-
-// Adds the `count` steps of a stride to an extent. False when that leaves the address space.
-bool Extend(Extent& extent, std::ptrdiff_t stride, int count) {
-  constexpr std::ptrdiff_t kLeast = std::numeric_limits<std::ptrdiff_t>::min();
-  std::ptrdiff_t reach = 0;
-  if (stride == kLeast || __builtin_mul_overflow(stride, std::ptrdiff_t{count} - 1, &reach) ||
-      reach == kLeast) {
-    return false;
-  }
-  if (reach >= 0) {
-    return !__builtin_add_overflow(extent.end, static_cast<std::uintptr_t>(reach), &extent.end);
-  }
-  return !__builtin_sub_overflow(extent.begin, static_cast<std::uintptr_t>(-reach), &extent.begin);
-}
-
 // False when the plane leaves the address space.
 template <class Plane>
 bool ExtentOf(const Plane& plane, int width, int height, std::ptrdiff_t bytes, Extent& extent) {
@@ -33,8 +14,6 @@ bool ExtentOf(const Plane& plane, int width, int height, std::ptrdiff_t bytes, E
   return !__builtin_add_overflow(extent.end, static_cast<std::uintptr_t>(bytes), &extent.end) &&
          Extend(extent, plane.row_stride, height) && Extend(extent, plane.column_stride, width);
 }
-
-bool Overlap(const Extent& a, const Extent& b) { return a.begin < b.end && b.begin < a.end; }
 
 bool IsFinite(const float (&numbers)[kChannels]) {
   for (float number : numbers) {
@@ -125,6 +104,18 @@ bool ElementFits(const Target& target) {
 }
 
 }  // namespace
+
+bool Extend(Extent& extent, std::ptrdiff_t stride, std::ptrdiff_t count) {
+  constexpr std::ptrdiff_t kLeast = std::numeric_limits<std::ptrdiff_t>::min();
+  std::ptrdiff_t reach = 0;
+  if (stride == kLeast || __builtin_mul_overflow(stride, count - 1, &reach) || reach == kLeast) {
+    return false;
+  }
+  if (reach >= 0) {
+    return !__builtin_add_overflow(extent.end, static_cast<std::uintptr_t>(reach), &extent.end);
+  }
+  return !__builtin_sub_overflow(extent.begin, static_cast<std::uintptr_t>(-reach), &extent.begin);
+}
 
 std::ptrdiff_t SizeOf(Element element) {
   switch (element) {
@@ -228,7 +219,7 @@ Status CheckJob(const EmbedJob& job) {
     if (!ExtentOf(plane, sides.width, sides.height, bytes, extents[p])) return Status::kReach;
     if (!CellsAreApart(plane, sides.width, sides.height, bytes)) return Status::kSelfOverlap;
     for (int q = 0; q < p; ++q) {
-      if (Overlap(extents[p], extents[q]) &&
+      if (extents[p].Overlaps(extents[q]) &&
           !PlanesAreApart(target.plane[q], q == 0 ? first : others, plane, sides, bytes)) {
         return Status::kSelfOverlap;
       }
@@ -237,7 +228,7 @@ Status CheckJob(const EmbedJob& job) {
       if (channel.data == nullptr) continue;
       Extent extent;
       ExtentOf(channel, source.width, source.height, SizeOf(source.element), extent);
-      if (Overlap(extent, extents[p])) return Status::kOverlap;
+      if (extent.Overlaps(extents[p])) return Status::kOverlap;
     }
   }
   return Status::kOk;
