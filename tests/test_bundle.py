@@ -86,6 +86,19 @@ def test_verdict_json_says_what_a_reader_needs(saved: Path) -> None:
     assert stated["contract_version"] == _core.CONTRACT_VERSION
 
 
+def test_other_words_are_said(
+    saved: Path, session_claim: Owned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an owner, or another version, may have written about it in other words."""
+    assert recheck(saved).worded_otherwise == ()
+    members = unpack(saved.read_bytes())
+    stated = json.loads(members["verdict.json"])
+    stated["not_said"] = "Whoever is called MARKED is guilty."
+    stated["protocol"] = stated["protocol"][:-1]
+    sign_again(members | {"verdict.json": to_json(stated)}, session_claim[0], tmp_path / "x.zip")
+    assert recheck(tmp_path / "x.zip").worded_otherwise == ("not_said", "protocol")
+
+
 def test_same_verdict_gives_the_same_bytes(
     saved: Path, verdict: Verdict, session_claim: Owned, published: Published, tmp_path: Path
 ) -> None:

@@ -8,7 +8,10 @@ import os
 import re
 import shutil
 import stat
+import threading
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -82,7 +85,9 @@ TRACE = f"trace {OWNER}--customers names.txt "
 def test_trace_names_the_customer_of_pictures_and_of_a_mark_file(work: Path, run: Run) -> None:
     code, out, _ = run(TRACE + "acme --verdict acme.zip")
     assert code == 0 and "named  Acme" in out
-    assert re.search(r"verdict  [A-Z]+, p = \S+: of Acme alone; counts the marks drawn too", out)
+    named = re.search(r"named  Acme  p = (\S+)  \(alone\)", out)
+    judged = re.search(r"verdict  [A-Z]+, p = (\S+): of Acme alone\n", out)
+    assert named and judged and named[1] == judged[1]  # both count the marks that were drawn
     code, out, _ = run(TRACE + "--mark-file acme.mark --json")
     answer = json.loads(out)
     assert code == 0 and [one["customer"] for one in answer["named"]] == ["Acme"]
@@ -197,6 +202,18 @@ def test_a_suspect_is_traced_in_all_orientations(run: Run, models_folder: Path) 
     assert once["leads"] != turned["leads"]
 
 
+def test_a_registry_keeps_no_signature_of_an_address(work: Path, run: Run) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(work / "published"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/p0.png"
+        code, _, error = run(f"verify {OWNER}{address}?Signature=SECRET --registry signed.db")
+        server.shutdown()
+    assert code in (0, 1), error
+    assert f"{address}\n" in run("registry --registry signed.db")[1]
+    assert b"SECRET" not in (work / "signed.db").read_bytes()
+
+
 def test_a_trial_from_declaration_to_recheck(work: Path, run: Run, models_folder: Path) -> None:
     model = models_folder / "espcn_x2.onnx"
     ask = f"verify {OWNER}--suspect {model} --inputs photos "
@@ -212,6 +229,12 @@ def test_a_trial_from_declaration_to_recheck(work: Path, run: Run, models_folder
     refused(run(ask + "--trial claim.json"), "claim.json")
     refused(run(ask + "--trial joined.json --turned"), "asked once")
     refused(run(f"verify {OWNER}published --trial trial.json"), "go with --suspect")
+    refused(run(ask + "--trial joined.json --customer Acme"), "not as the trial declared: none")
+    refused(run(ask + "--trial joined.json --tests-counted 2"), "not as the trial declared: 1")
+    assert run(f"declare {OWNER}--inputs photos --queries 4 --customer Acme -o acme.json")[0] == 0
+    assert json.loads(run(ask + "--trial acme.json --json")[1])["customer"] == "Acme"
+    trace = f"trace {OWNER}--customers names.txt --suspect {model} --inputs photos "
+    refused(run(trace + "--trial joined.json --verdict x.zip"), "about one mark")
     refused(run("join joined.json -o x.json"), "before")
     refused(run("join trial.json --nonce xyz -o x.json"), "hex")
     refused(run("join trial.json --nonce ab -o x.json"), "32 bytes")

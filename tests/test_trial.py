@@ -86,6 +86,9 @@ def test_what_the_owner_cannot_change_afterwards(
         {"inputs": tuple(sorted(digests)[1:])},
         {"created": "2026-01-01T00:00:00Z"},
         {"mode": "informed"},
+        {"customer": "Acme"},
+        {"tests_counted": 2},
+        {"false_positive_rate": 0.01},
         {"owner_commitment": "1" * 64},
         {"signature": "00" * 64},
     ):
@@ -118,8 +121,50 @@ def test_asking_something_else_than_declared(
         ask(inputs=published.inputs[1:])
     with pytest.raises(InvalidTrial, match="declared blind"):
         ask(model=sr_model)
+    with pytest.raises(InvalidTrial, match="the customer is not as the trial declared: none"):
+        ask(customer="Acme")
+    with pytest.raises(InvalidTrial, match="number of tests is not as the trial declared: 1"):
+        ask(tests_counted=2)
+    with pytest.raises(InvalidTrial, match="rate is not as the trial declared: 1e-06"):
+        ask(false_positive_rate=1e-3)
     with pytest.raises(InvalidTrial, match="pictures alone"):
         verify(published.marked, claim, key, trial=trial)
+
+
+def test_it_fixes_whose_mark_how_many_tests_and_the_threshold(
+    session_claim: Owned, published, digests: list[str], tmp_path: Path
+) -> None:
+    key, claim, _ = session_claim
+    declared = {"customer": "Zoe\u0308", "tests_counted": 3, "false_positive_rate": 1e-3}
+    trial = Trial.declare(key, claim, digests, 5, **declared)
+    assert trial.customer == "Zo\u00eb" and Trial.from_bytes(trial.to_bytes()) == trial
+    asked = {"suspect": published.answer, "inputs": published.inputs, "trial": trial}
+    verdict = verify(None, claim, key, **asked)
+    assert verify(None, claim, key, **asked, **declared).log10_p == verdict.log10_p
+    summary = verdict.summary()
+    assert {name: summary[name] for name in declared} == declared | {"customer": "Zo\u00eb"}
+    assert verdict.decision is not Decision.MARKED  # it is the claim's own mark
+    verdict.save(tmp_path / "v.zip", key)
+    recheck(tmp_path / "v.zip", key)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tests_counted": 0}, "tests"),
+        ({"tests_counted": True}, "tests"),
+        ({"tests_counted": 10**13}, "tests"),
+        ({"false_positive_rate": 0.0}, "rate"),
+        ({"false_positive_rate": 1}, "rate"),
+        ({"false_positive_rate": float("nan")}, "rate"),
+        ({"customer": "two\nlines"}, "one line"),
+        ({"customer": "Zoe\u0308"}, "NFC"),
+        ({"customer": 5}, "text"),
+    ],
+)
+def test_what_cannot_be_declared(trial: Trial, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidTrial, match=message):
+        dataclasses.replace(trial, **change)
 
 
 @pytest.mark.parametrize("queries", [0, -1, 1000, True, 1.5])
@@ -203,6 +248,8 @@ def test_the_owner_s_unmarked_outputs_are_a_control(
         ("accused_took_part", False),
         ("asked", []),
         ("customer", "Acme"),
+        ("tests_counted", 2),
+        ("false_positive_rate", 1e-3),
         ("controls", []),
         ("log10_likelihood_ratio", 99.0),
         ("log10_p_if_date_doubted", -99.0),

@@ -298,6 +298,7 @@ void Define(py::module_& m) {
   m.doc() = "Native core of birthmark.";
   m.attr("CONTRACT_VERSION") = kContractVersion;
   m.attr("TAP_SUM_MAX") = kTapSumMax;
+  m.attr("PARTS") = kParts;
   m.attr("TONES") = kTones;
   m.attr("ORBITS") = kOrbits;
   m.attr("GAIN_ROWS") = kGainRows;

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 CONTRACT_VERSION: int
 TAP_SUM_MAX: int
+PARTS: int
 TONES: int
 ORBITS: int
 GAIN_ROWS: int
@@ -24,8 +25,8 @@ def orbits() -> list[tuple[int, int]]:
 def statistics(
     picture: npt.NDArray[Any], kernel: str | None = None, threads: int = 1
 ) -> npt.NDArray[np.int64]:
-    """int64 [2, tones, orbits + 1]: sums over the picture, apart from lines and on them (contract,
-    steps 19 and 20), the same for any number of threads."""
+    """int64 [parts, tones, orbits + 1]: sums over the picture, apart from lines and on them
+    (contract, steps 19 and 20), the same for any number of threads."""
 
 def fields(
     picture: npt.NDArray[Any], kernel: str | None = None

@@ -73,6 +73,7 @@ from birthmark.verdict import (
 
 Estimates = tuple[FloatArray, FloatArray | None]
 
+_WORDS = {"hypotheses": HYPOTHESES, "not_said": NOT_SAID, "protocol": list(PROTOCOL)}
 _SIGNED_PREFIX = b"birthmark verdict\0"
 # Solving the same equations on another machine gives the same to about 1e-13.
 _ESTIMATE_TOLERANCE = 1e-9
@@ -88,12 +89,15 @@ class Rechecked:
         claim: the claim that it is about.
         repeated: the steps that were done again and gave the same.
         needs_key: the steps that only the owner's key can repeat, and were not.
+        worded_otherwise: what verdict.json says in other words than this version of birthmark:
+            hypotheses, protocol, or what a verdict does not say.
     """
 
     summary: dict[str, Any]
     claim: Claim
     repeated: tuple[str, ...]
     needs_key: tuple[str, ...]
+    worded_otherwise: tuple[str, ...]
 
 
 def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
@@ -114,9 +118,7 @@ def save(verdict: Verdict, path: StrPath, key: OwnerKey) -> None:
                 "contract_version": _core.CONTRACT_VERSION,
                 "code_version": code_version(),
                 "extractor_sha256": extractor_sha256(),
-                "hypotheses": HYPOTHESES,
-                "not_said": NOT_SAID,
-                "protocol": PROTOCOL,
+                **_WORDS,
             }
         ),
         "claim.json": verdict.claim.to_bytes(),
@@ -191,11 +193,12 @@ def _repeat(members: dict[str, bytes], key: OwnerKey | ClaimKey | None) -> Reche
     repeated.append("the estimate, from the pictures' statistics and the frozen calibration")
     _check_numbers(stated, estimates, claim)
     repeated += ["p-values of cosine and chips", f"{DECOYS} decoys, agreement and decision"]
+    otherwise = tuple(name for name, words in _WORDS.items() if stated[name] != words)
     secret = "cosine with the secret direction, chips, payload, p of single pictures and controls"
     if key is None:
-        return Rechecked(stated, claim, tuple(repeated), (secret,))
+        return Rechecked(stated, claim, tuple(repeated), (secret,), otherwise)
     _check_with_key(stated, claim, key, measured, estimates)
-    return Rechecked(stated, claim, (*repeated, secret), ())
+    return Rechecked(stated, claim, (*repeated, secret), (), otherwise)
 
 
 def _check_seal(members: dict[str, bytes], claim: Claim) -> None:
@@ -339,6 +342,10 @@ def _trial(data: bytes, stated: dict[str, Any], claim: Claim) -> Trial:
         "queries_declared": trial.queries == stated["queries_declared"],
         "accused_took_part": bool(trial.accused_nonce) == stated["accused_took_part"],
         "asked": chosen == stated["asked"],
+        "customer": (trial.customer or None) == stated["customer"],
+        "tests_counted": trial.tests_counted * stated["geometry"]["tried"]
+        == stated["tests_counted"],
+        "false_positive_rate": trial.false_positive_rate == stated["false_positive_rate"],
         "created": _follows(stated["created"], trial.created),
     }.items():
         if not holds:

@@ -270,6 +270,11 @@ class Claim:
             raise InvalidClaim("the claim's signature does not hold: it was changed") from None
 
     @property
+    def false_positive_rate(self) -> float:
+        """At most this often is an innocent suspect called MARKED: the claim's threshold."""
+        return 10.0**self.log10_false_positive_rate
+
+    @property
     def digest(self) -> bytes:
         """SHA-256 of the canonical form, 32 bytes: the mark's key derives from it."""
         return hashlib.sha256(self.canonical_form()).digest()
@@ -286,15 +291,19 @@ class Claim:
         self._check_commitment(secret)
         return secret
 
-    def mark_key(self, key: OwnerKey | ClaimKey) -> MarkKey:
+    def mark_key(self, key: OwnerKey | ClaimKey, customer: str | None = None) -> MarkKey:
         """The key of the claim's mark, from the owner's key or from the claim's disclosed secret.
+
+        Where a customer is named, that of his mark (:meth:`birthmark.keys.MarkKey.customer`).
 
         Raises:
             InvalidClaim: as :meth:`claim_key`; or the disclosed secret is not the one committed to.
+            InvalidCustomer: the customer's name cannot be one.
         """
         secret = self.claim_key(key) if isinstance(key, OwnerKey) else key
         self._check_commitment(secret)
-        return secret.mark_key(self.digest)
+        mark_key = secret.mark_key(self.digest)
+        return mark_key if customer is None else mark_key.customer(customer)
 
     def stamped(self, stamp: bytes) -> Claim:
         """The same claim with a time stamp (RFC 3161 response, DER) over its digest.

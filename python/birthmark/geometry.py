@@ -95,9 +95,7 @@ def find_geometry(
     """
     calibration = Calibration.from_bytes(claim.calibration)
     n = calibration.coordinates
-    mark_key = claim.mark_key(key)
-    if customer is not None:
-        mark_key = mark_key.customer(customer)
+    mark_key = claim.mark_key(key, customer)
     direction = coordinates(mark_key, claim, n) / math.sqrt(n)
     some = _spread(pictures)
     report = progress or (lambda done, total, message: None)

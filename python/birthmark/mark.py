@@ -113,9 +113,7 @@ def provision(key: OwnerKey, claim: Claim, customer: str | None = None) -> Mark:
             is for another family of carriers, or has fewer coordinates than the emblem has bits.
         InvalidCustomer: the customer's name cannot be one.
     """
-    mark_key = claim.mark_key(key)
-    if customer is not None:
-        mark_key = mark_key.customer(customer)
+    mark_key = claim.mark_key(key, customer)
     calibration = Calibration.from_bytes(claim.calibration)
     carried, bits = calibration.coordinates + calibration.tint_coordinates, len(claim.payload)
     if carried < bits:

@@ -162,13 +162,12 @@ def measure(
         trial.check(claim)
         trial = trial.revealed(key)
         named = _chosen(trial, named, informed=own is not None)
-    asked = alone = _as_suspect(suspect, limit_s)
+    answering = _as_suspect(suspect, limit_s)
     # A function has no name by which to tell it from another one.
-    who = asked.sha256 if isinstance(asked, ImageModel) else "a function"
+    who = answering.sha256 if isinstance(answering, ImageModel) else "a function"
     beside: Suspect | None = own
     with open_checkpoint(checkpoint, claim, {"suspect": who, "turned": turned}) as kept:
-        if kept is not None:
-            asked = partial(kept.ask, alone)
+        asked = answering if kept is None else partial(kept.ask, answering)
         if turned:  # what is kept are the answers, not their means: none is asked for twice
             asked = in_all_orientations(asked)
             beside = None if own is None else in_all_orientations(own)

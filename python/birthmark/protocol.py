@@ -31,10 +31,11 @@ PROTOCOL = (
     " with a time stamp from before the suspect existed leaves nothing to search for. Who doubts"
     " the date may count 2^64 keys: that p is given too.",
     "Every customer's name gives a mark of its own. A verdict about one customer's mark takes it"
-    " for granted that his name was fixed before the suspect was looked at; birthmark trace looks"
-    " for all names of a list, and counts them.",
-    "A declared trial fixes inputs and number of queries before the suspect is asked; the nonces of"
-    " both parties choose the inputs.",
+    " for granted that his name was fixed before the suspect was looked at. A declared trial fixes"
+    " it; birthmark trace looks for all names of a list, and counts them.",
+    "A declared trial fixes, before the suspect is asked, whose mark is looked for, the threshold,"
+    " the number of tests counted, the inputs and the number of queries; the nonces of both parties"
+    " choose the inputs.",
     "The likelihood ratio weighs all strengths of a mark alike (p has density k p^(k-1), k uniform"
     " in 0..1); an innocent suspect reaches R at most once in R cases.",
 )

@@ -149,12 +149,15 @@ class VerifierServer(ThreadingHTTPServer):
         """Judge what was measured so far."""
         with case.lock:
             if case.verdict is None:
-                rate = 10.0**case.claim.log10_false_positive_rate
                 case.looks += 1
                 # Of its own list of what was measured so far: more may be added to the case's.
                 pool = Pool(Statistics(case.pool.pictures), list(case.pool.rejected))
                 case.verdict = judge(
-                    Measured(pool), case.claim, case.key, rate, tests_counted=case.looks
+                    Measured(pool),
+                    case.claim,
+                    case.key,
+                    case.claim.false_positive_rate,
+                    tests_counted=case.looks,
                 )
             return case.verdict
 

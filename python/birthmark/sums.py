@@ -18,7 +18,7 @@ from birthmark.pictures import Picture
 
 Sums = npt.NDArray[np.int64]
 
-OWN = 2
+OWN = _core.PARTS
 """Parts of a picture's statistics that are of the picture itself: they come first."""
 PARTS = OWN + 1
 SHAPE = (PARTS, _core.TONES, _core.ORBITS + 1)

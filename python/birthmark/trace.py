@@ -14,13 +14,14 @@ p-values:
 Where the suspect was asked beside the owner's model there is a second estimate, of the tint, and a
 customer's two p-values are put together by Fisher's method; groups are looked for in the echo.
 
-Every p is multiplied by the number of candidates of its search (N, or N choose k) and by
-:data:`SEARCHES`. So the chance that anybody who had no part is named at all is at most the rate
-asked for. Several customers who pool or average their outputs leave the mean of their marks, and
-each shows less: the rounds after the first take out those named already, and if nobody can be named
-alone, pairs and triples are tried (joint decoding). Random directions are the codes of Kilian et
-al., "Resistance of digital watermarks to collusive attacks", ISIT 1998: against averaging of real
-coordinates they need no Tardos code (2003), whose gain is against colluders who see single bits.
+Every p is multiplied by the number of candidates of its search (N, or N choose k), by
+:data:`SEARCHES`, and by the number of claims among which the owner chose (draws). So the chance
+that anybody who had no part is named at all is at most the rate asked for. Several customers who
+pool or average their outputs leave the mean of their marks, and each shows less: the rounds after
+the first take out those named already, and if nobody can be named alone, pairs and triples are
+tried (joint decoding). Random directions are the codes of Kilian et al., "Resistance of digital
+watermarks to collusive attacks", ISIT 1998: against averaging of real coordinates they need no
+Tardos code (2003), whose gain is against colluders who see single bits.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ class Trace:
         named: who had a part, surest first; empty if nobody can be named.
         group: where nobody is named alone: customers of whom at least one had a part, or None.
         leads: the customers with the largest cosines, whether named or not.
+        searches_counted: how many searches of all customers (or pairs, or triples) every p counts.
     """
 
     customers: int
@@ -108,6 +110,7 @@ class Trace:
     named: tuple[Named, ...]
     group: Group | None
     leads: tuple[Lead, ...]
+    searches_counted: int
 
     @property
     def found(self) -> bool:
@@ -116,7 +119,7 @@ class Trace:
 
     def summary(self) -> dict[str, Any]:
         """As plain JSON values; holds no secret."""
-        return {**asdict(self), "found": self.found, "searches_counted": SEARCHES}
+        return {**asdict(self), "found": self.found}
 
 
 class Customers:
@@ -148,6 +151,7 @@ class Customers:
             twice = next(name for name in self.names if self.names.count(name) > 1)
             raise InvalidCustomer(f"the customer {twice!r} is listed twice")
         calibration = Calibration.from_bytes(claim.calibration)
+        self._searches = SEARCHES * claim.draws
         n, m = calibration.coordinates, calibration.tint_coordinates
         self.directions = np.empty((len(self.names), n), np.float32)
         self.tint_directions = np.empty((len(self.names), m), np.float32)
@@ -200,6 +204,7 @@ class Customers:
             tuple(named),
             None if group is None else group[1],
             leads,
+            self._searches,
         )
 
     def check_fresh(self, measured: Measured, claim: Claim) -> None:
@@ -224,7 +229,7 @@ class Customers:
         """Rounds of: name all who are unlikely given those named before."""
         named: list[Named] = []
         inside: list[int] = []
-        counted = math.log10(len(self.names) * SEARCHES)
+        counted = math.log10(len(self.names) * self._searches)
         for _ in range(MOST_COLLUDERS):
             how = "given those named before" if inside else "alone"
             found = [
@@ -251,7 +256,7 @@ class Customers:
                 return None
             members, share = _best_subset(self.directions, cosines, order[:among], size)
             log10_p = log10_p_of_subspace(share, size, len(unit))
-            log10_p += math.log10(math.comb(len(self.names), size) * SEARCHES)
+            log10_p += math.log10(math.comb(len(self.names), size) * self._searches)
             if log10_p < bound:
                 names = tuple(self.names[i] for i in members)
                 return members, Group(names, log10_p)
@@ -267,7 +272,7 @@ class Customers:
         """
         members, of = group
         others_tried = MOST_GUILTY * math.comb(len(self.names), len(members) - 2)
-        counted = math.log10(len(self.names) * others_tried * SEARCHES)
+        counted = math.log10(len(self.names) * others_tried * self._searches)
         named = []
         for i in members:
             others = [j for j in members if j != i]

@@ -1,9 +1,10 @@
 """A trial: how often a suspect will be asked what, declared and signed before it is asked.
 
-The owner declares the inputs that may be asked, how many of them will be, and the commitment of a
-number (nonce) of his own. Then the accused adds a nonce. Both together choose the inputs, so
-neither side picks them, and nobody asks on until the numbers please. The verdict reveals the
-owner's nonce; :func:`birthmark.recheck` repeats the choice.
+The owner declares whose mark he will look for, at which false-positive rate, how many tests he will
+count, the inputs that may be asked, how many of them will be, and the commitment of a number
+(nonce) of his own. Then the accused adds a nonce. Both together choose the inputs, so neither side
+picks them, and nobody asks on, or for another customer's mark, until the numbers please. The
+verdict reveals the owner's nonce; :func:`birthmark.recheck` repeats the choice.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 
 from birthmark.claim import Claim, check_time, to_time
-from birthmark.errors import InvalidClaim, InvalidTrial
+from birthmark.errors import InvalidClaim, InvalidCustomer, InvalidTrial
 from birthmark.files import StrPath, write_atomically
-from birthmark.keys import MarkKey, OwnerKey
+from birthmark.keys import MarkKey, OwnerKey, check_customer
 
 MOST_INPUTS = 100_000
+MOST_TESTS = 10**12
 NONCE_BYTES = 32
 _MAX_FILE_BYTES = 1 << 24
 _SIGNED_PREFIX = b"birthmark trial\0"
@@ -35,6 +37,10 @@ class Trial:
     Attributes:
         claim_digest: of the claim that is tried, 64 hex digits.
         mode: "blind" or "informed".
+        customer: whose mark will be looked for; empty for the claim's own.
+        tests_counted: how many hypotheses are tried on the suspect, this one included; p is
+            multiplied by it.
+        false_positive_rate: at most this often is an innocent suspect called MARKED, 0 to .01.
         queries: how many of the inputs will be asked.
         inputs: SHA-256 of the pixels of each input that may be asked
             (:func:`birthmark.extract.pixels_sha256`), sorted.
@@ -47,6 +53,9 @@ class Trial:
 
     claim_digest: str
     mode: str
+    customer: str
+    tests_counted: int
+    false_positive_rate: float
     queries: int
     inputs: tuple[str, ...] = field(repr=False)
     created: str
@@ -62,8 +71,8 @@ class Trial:
         for text in (*needed, *nonces):
             if not isinstance(text, str) or not _HEX.fullmatch(text):
                 raise InvalidTrial("trial: a hash or nonce is not 64 lower-case hex digits")
-        if not isinstance(self.signature, str):
-            raise InvalidTrial("trial: the signature is no text")
+        if not (isinstance(self.signature, str) and isinstance(self.customer, str)):
+            raise InvalidTrial("trial: the signature or the customer's name is no text")
         if list(self.inputs) != sorted(set(self.inputs)) or len(self.inputs) > MOST_INPUTS:
             raise InvalidTrial(
                 f"trial: inputs are not sorted, different, and at most {MOST_INPUTS}"
@@ -74,9 +83,15 @@ class Trial:
             )
         if self.mode not in ("blind", "informed"):
             raise InvalidTrial("trial: it is neither blind nor informed")
+        if type(self.tests_counted) is not int or not 0 < self.tests_counted <= MOST_TESTS:
+            raise InvalidTrial(f"trial: {self.tests_counted} tests cannot be counted")
+        if type(self.false_positive_rate) is not float or not 0 < self.false_positive_rate <= 0.01:
+            raise InvalidTrial("trial: a false-positive rate is above 0 and at most .01")
         try:
+            if self.customer != "" and check_customer(self.customer) != self.customer:
+                raise InvalidTrial("trial: the customer's name is not NFC-normalised")
             check_time("trial: created", self.created)
-        except InvalidClaim as error:
+        except (InvalidClaim, InvalidCustomer) as error:
             raise InvalidTrial(str(error)) from None
         if self.owner_nonce and _commitment(self.owner_nonce) != self.owner_commitment:
             raise InvalidTrial("trial: the owner's nonce is not the one that he committed to")
@@ -90,6 +105,9 @@ class Trial:
         queries: int,
         *,
         informed: bool = False,
+        customer: str | None = None,
+        tests_counted: int = 1,
+        false_positive_rate: float | None = None,
         created: datetime | None = None,
     ) -> Trial:
         """Declare and sign a trial.
@@ -100,15 +118,23 @@ class Trial:
             inputs: SHA-256 of the pixels of each input that may be asked, hex.
             queries: how many of them will be.
             informed: whether the answers will be compared with the owner's model.
+            customer: whose mark will be looked for; by default, the claim's own.
+            tests_counted: how many hypotheses are tried on the suspect, this one included.
+            false_positive_rate: above 0 and at most .01; by default what the claim states.
             created: an aware time; now by default.
 
         Raises:
             InvalidClaim: the claim is not this key's.
-            InvalidTrial: no such number of queries, or too many inputs.
+            InvalidCustomer: the customer's name cannot be one.
+            InvalidTrial: no such number of queries or tests, no such rate, or too many inputs.
         """
+        rate = claim.false_positive_rate if false_positive_rate is None else false_positive_rate
         draft = cls(
             claim_digest=claim.digest.hex(),
             mode="informed" if informed else "blind",
+            customer="" if customer is None else check_customer(customer),
+            tests_counted=tests_counted,
+            false_positive_rate=rate,
             queries=queries,
             inputs=tuple(sorted(set(inputs))),
             created=to_time(created or datetime.now(UTC)),

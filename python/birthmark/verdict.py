@@ -24,7 +24,7 @@ from birthmark import emblem, payload
 from birthmark.calibration import Calibration, FloatArray
 from birthmark.claim import Claim, to_time
 from birthmark.engine import Engine
-from birthmark.errors import CouldNotJudge
+from birthmark.errors import CouldNotJudge, InvalidTrial
 from birthmark.exact_tests import Tests, corrected_log10_p, run_tests
 from birthmark.extract import Pool, log10_p_of_sums
 from birthmark.files import StrPath
@@ -230,7 +230,7 @@ def verify(
     customer: str | None = None,
     geometry: Geometry | None = None,
     turned: bool = False,
-    tests_counted: int = 1,
+    tests_counted: int | None = None,
     false_positive_rate: float | None = None,
     limit_s: float | None = None,
     engine: Engine | None = None,
@@ -255,14 +255,15 @@ def verify(
         suspect: an ONNX file, or a function from a uint8 picture to a uint8 picture.
         inputs: what the suspect is asked; should be pictures that never went through the model.
         model: the owner's model.
-        trial: what was declared before; it then chooses among ``inputs``, and says how many.
+        trial: what was declared before; it then chooses among ``inputs``, and says how many, whose
+            mark is looked for, and the two numbers below: what is given beside it must be the same.
         customer: look for the mark of this customer instead of the claim's own.
         geometry: undo this to the suspect's pictures first (:func:`birthmark.find_geometry`); all
             that were tried to find it are counted. Blind only.
         turned: ask every input in all eight orientations, and judge the mean of the answers: eight
             times as many queries, and an informed verdict sees weaker marks. Not in a trial.
         tests_counted: how many hypotheses are tried on this suspect, this one included (another
-            mode, other customers, an earlier look): p is multiplied by it.
+            mode, other customers, an earlier look): p is multiplied by it. By default 1.
         false_positive_rate: at most this often is an innocent suspect called MARKED; by default
             what the claim states.
         limit_s: how many seconds the suspect may take for an answer; by default, as many as it
@@ -278,13 +279,20 @@ def verify(
         InvalidModel: the suspect is not image-to-image, or takes too long, or ``model`` is not the
             claimed one.
         InvalidTrial: the trial is another claim's, was changed, or declares something else.
+        InvalidCustomer: the customer's name cannot be one.
         InvalidArray: what is given as a picture is neither an array nor a path.
         InvalidCheckpoint: as :func:`birthmark.checkpoint.open_checkpoint`.
         CouldNotJudge: no picture could be used, they hold too little texture, a suspect function
             takes too long, or an input or a control carries the mark.
     """
+    if trial is not None:
+        customer, tests_counted, false_positive_rate = _declared(
+            trial, customer, tests_counted, false_positive_rate
+        )
+    if tests_counted is None:
+        tests_counted = 1
     if false_positive_rate is None:
-        false_positive_rate = 10.0**claim.log10_false_positive_rate
+        false_positive_rate = claim.false_positive_rate
     if not 0 < false_positive_rate <= 0.01:
         raise ValueError(f"a false-positive rate is above 0 and at most .01: {false_positive_rate}")
     if tests_counted < 1:
@@ -316,6 +324,23 @@ def verify(
         customer=customer,
         tests_counted=tests_counted * (geometry.tried if geometry else 1),
     )
+
+
+def _declared(
+    trial: Trial,
+    customer: str | None,
+    tests_counted: int | None,
+    false_positive_rate: float | None,
+) -> tuple[str | None, int, float]:
+    """What a trial declares, where nothing else was given."""
+    for what, given, declared in (
+        ("the customer", None if customer is None else check_customer(customer), trial.customer),
+        ("the number of tests", tests_counted, trial.tests_counted),
+        ("the false-positive rate", false_positive_rate, trial.false_positive_rate),
+    ):
+        if given is not None and given != declared:
+            raise InvalidTrial(f"{what} is not as the trial declared: {declared or 'none'}")
+    return trial.customer or None, trial.tests_counted, trial.false_positive_rate
 
 
 def judge(

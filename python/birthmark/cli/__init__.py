@@ -88,21 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_key_and_claim(added)
     shared.add_suspect(added)
     shared.add_engine(added)
-    added.add_argument("--customer", metavar="NAME", help="look for this customer's mark")
+    shared.add_tests(added)
     added.add_argument(
         "--search",
         action="store_true",
         help="find out how PICTUREs were rescaled or turned a little; every try counts",
-    )
-    added.add_argument(
-        "--tests-counted",
-        type=shared.count,
-        default=1,
-        metavar="N",
-        help="how often this suspect is tested in all; p is multiplied by it",
-    )
-    added.add_argument(
-        "--false-positive-rate", type=float, metavar="P", help="(default: what the claim states)"
     )
     shared.add_trust(added)
     shared.add_registry(added)
@@ -136,7 +126,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _verify(options: argparse.Namespace) -> int:
     from birthmark.claim import Claim
+    from birthmark.remote import as_path
     from birthmark.report import write_report
+    from birthmark.suspects import name_of
     from birthmark.verdict import Decision, verify
 
     shared.check_suspect(options)
@@ -177,7 +169,8 @@ def _verify(options: argparse.Namespace) -> int:
         )
     with shared.open_registry(options) as registry:
         if registry:
-            registry.add_verdict(verdict, options.suspect or " ".join(options.pictures))
+            given = [options.suspect] if options.suspect else options.pictures
+            registry.add_verdict(verdict, " ".join(name_of(as_path(path)) for path in given))
     shared.remove_checkpoint(options)
     if options.json:
         print(json.dumps({**verdict.summary(), **trusted}))
@@ -309,7 +302,11 @@ def _recheck(options: argparse.Namespace) -> int:
     trusted = shared.trust(options, rechecked.claim)
     summary = rechecked.summary
     if options.json:
-        checks = {"repeated": rechecked.repeated, "needs_key": rechecked.needs_key}
+        checks = {
+            "repeated": rechecked.repeated,
+            "needs_key": rechecked.needs_key,
+            "worded_otherwise": rechecked.worded_otherwise,
+        }
         print(json.dumps({**summary, **checks, **trusted}))
         return 0
     print(
@@ -320,6 +317,9 @@ def _recheck(options: argparse.Namespace) -> int:
         print(f"  {name}: {shared.printable(said)}")
     for step in rechecked.repeated:
         print(f"  repeated: {step}")
+    if rechecked.worded_otherwise:
+        said = ", ".join(rechecked.worded_otherwise)
+        print(f"  NOTE: {said}: worded otherwise than by this version; read it in verdict.json")
     for step in rechecked.needs_key:
         print(f"  needs the owner's key, or the claim's disclosed one: {step}")
     return 0

@@ -100,7 +100,8 @@ def add_commands(commands: shared.Commands) -> None:
     added = commands.add(
         "declare",
         _declare,
-        "Declare a trial before a suspect is asked: the inputs, and how many will be asked.",
+        "Declare a trial before a suspect is asked: whose mark will be looked for, the inputs, and"
+        " how many will be asked.",
         "birthmark declare --key owner.key --claim claim.json --inputs fresh/ --queries 200"
         " -o trial.json",
     )
@@ -108,6 +109,7 @@ def add_commands(commands: shared.Commands) -> None:
     added.add_argument("--inputs", required=True, nargs="+", metavar="INPUT")
     added.add_argument("--queries", required=True, type=shared.count, metavar="N")
     added.add_argument("--informed", action="store_true", help="verify will be given --model")
+    shared.add_tests(added)
     added.add_argument("-o", "--output", required=True)
     shared.add_passphrase(added)
 
@@ -198,6 +200,8 @@ def _trace(options: argparse.Namespace) -> int:
     from birthmark.verdict import judge
 
     if options.verdict:
+        if options.trial:
+            raise ValueError("--verdict goes without --trial, which is about one mark; use verify")
         shared.new_file(options.verdict)
     if options.mark_file:
         if options.pictures or options.suspect or options.verdict:
@@ -272,7 +276,7 @@ def _trace(options: argparse.Namespace) -> int:
     if verdict is not None:  # it need not convict whom this names
         print(
             f"{'verdict':>15}  {verdict.decision}, p = {shared.p_text(verdict.log10_p)}: of"
-            f" {shared.printable(found.named[0].customer)} alone; counts the marks drawn too"
+            f" {shared.printable(found.named[0].customer)} alone"
         )
     if not found.found:
         print(f"{'named':>15}  nobody; that does not clear anybody")
@@ -353,6 +357,9 @@ def _declare(options: argparse.Namespace) -> int:
         (pixels_sha256(read_picture(file)) for file in files),
         options.queries,
         informed=options.informed,
+        customer=options.customer,
+        tests_counted=options.tests_counted or 1,
+        false_positive_rate=options.false_positive_rate,
     )
     trial.save(options.output)
     shared.say(

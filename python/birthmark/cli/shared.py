@@ -96,6 +96,20 @@ def add_threads(added: argparse.ArgumentParser, default: int = 0) -> None:
     )
 
 
+def add_tests(added: argparse.ArgumentParser) -> None:
+    """Add whose mark is looked for, how many tests are counted, and the threshold."""
+    added.add_argument("--customer", metavar="NAME", help="look for this customer's mark")
+    added.add_argument(
+        "--tests-counted",
+        type=count,
+        metavar="N",
+        help="how often this suspect is tested in all; p is multiplied by it (default 1)",
+    )
+    added.add_argument(
+        "--false-positive-rate", type=float, metavar="P", help="(default: what the claim states)"
+    )
+
+
 def add_suspect(added: argparse.ArgumentParser) -> None:
     """Add the ways to say who is suspected: pictures, or a model and inputs to ask it."""
     added.add_argument(

@@ -119,7 +119,7 @@ def queries(verdict: Verdict) -> str:
     both = "both parties' nonces" if trial.accused_nonce else "the owner's nonce alone"
     return (
         f"{trial.queries} of {len(trial.inputs)} inputs, declared on {trial.created},"
-        f" chosen by {both}"
+        f" chosen by {both}; whose mark, the threshold and the number of tests were declared too"
     )
 
 
