@@ -160,7 +160,7 @@ class Marked:
 
     def judge(self, answers: list[Picture], own: list[Picture]) -> str:
         """log10 p of a suspect's answers: as they are, as JPEG 75, and informed."""
-        beside = Regression()
+        beside = Regression.empty()
         for answer, unmarked in zip(answers, own, strict=True):
             beside.add(answer, unmarked)
         compressed = [through_jpeg(a, 75) for a in answers]

@@ -161,7 +161,7 @@ def beside_the_model(
     make: Callable[[int], Picture], own: list[Picture], calibration: Calibration
 ) -> list[FloatArray]:
     """Echo and tint as an informed test reads them."""
-    regression = Regression()
+    regression = Regression.empty()
     for i, picture in enumerate(own):
         regression.add(np.ascontiguousarray(make(i)), picture)
     return [regression.read(calibration), regression.read_tint(calibration)]

@@ -202,7 +202,7 @@ def innocents(customers: Customers, claim: Claim, photos: Path, count: int) -> N
             picture = np.ascontiguousarray(made, np.uint8)
             pools.append(Pool())
             pools[-1].add("", picture)
-            regressions.append(Regression())
+            regressions.append(Regression.empty())
             regressions[-1].add(picture, own)
     wrong = {"blind": 0, "informed": 0}
     for seed in range(count):
@@ -210,7 +210,7 @@ def innocents(customers: Customers, claim: Claim, photos: Path, count: int) -> N
         taken = rng.choice(len(pools), int(rng.integers(1, 12)), replace=False)
         echo = read_echo(total_of([pools[i].total() for i in taken]), calibration)
         wrong["blind"] += customers.trace(echo, RATE).found
-        together = Regression()
+        together = Regression.empty()
         for i in taken:
             for name, value in vars(regressions[i]).items():
                 getattr(together, name).__iadd__(value)

@@ -235,6 +235,21 @@ def test_a_trial_from_declaration_to_recheck(work: Path, run: Run, models_folder
     assert json.loads(run(ask + "--trial acme.json --json")[1])["customer"] == "Acme"
     trace = f"trace {OWNER}--customers names.txt --suspect {model} --inputs photos "
     refused(run(trace + "--trial joined.json --verdict x.zip"), "about one mark")
+    for seed, name in ((1, "learned.onnx"), (2, "suspect.onnx")):
+        learn = f"surrogate --model {model} --student espcn --steps 2 --seed {seed} -o {name}"
+        assert run(learn)[0] == 0
+    ask = ask.replace(str(model), "suspect.onnx")
+    beside = f"--model {model} --reference learned.onnx "
+    code, out, _ = run(ask + beside + "--json --verdict r.zip")
+    assert json.loads(out)["log10_p_without_references"] is not None
+    assert len(json.loads(run("recheck r.zip --key owner.key --json")[1])["references"]) == 1
+    declare = f"declare {OWNER}--inputs photos --queries 4 --informed --reference learned.onnx "
+    assert run(declare + "-o beside.json")[0] == 0
+    assert run(ask + beside + "--trial beside.json")[0] == 1
+    refused(run(ask + f"--model {model} --trial beside.json"), "references are not those")
+    refused(run(ask + "--reference learned.onnx"), "goes with --model")
+    refused(run(f"surrogate --model {model} --outputs photos -o x.onnx"), "either")
+    refused(run("surrogate --outputs photos -o x.onnx"), "either")
     refused(run("join joined.json -o x.json"), "before")
     refused(run("join trial.json --nonce xyz -o x.json"), "hex")
     refused(run("join trial.json --nonce ab -o x.json"), "32 bytes")

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from birthmark import emblem, exact_tests
+from birthmark import controls, emblem, exact_tests
 from birthmark import verdict as verdicts
 from birthmark.errors import CouldNotJudge
 from birthmark.exact_tests import DECOYS, corrected_log10_p, count_decoys_as_good, decoy_cosines
@@ -89,6 +89,6 @@ def test_another_payload_is_not_the_claimed_one(session_claim, published, monkey
 
 def test_controls_that_look_marked_void_the_test(session_claim, published, monkeypatch) -> None:
     owner, claim, _ = session_claim
-    monkeypatch.setattr(verdicts, "_CONTROL_LOG10_P", 1.0)
-    with pytest.raises(CouldNotJudge, match="control: inputs look marked"):
+    monkeypatch.setattr(controls, "_CONTROL_LOG10_P", 1.0)
+    with pytest.raises(CouldNotJudge, match="control: inputs: marked, it seems"):
         verify(None, claim, owner, suspect=published.answer, inputs=published.inputs)

@@ -201,7 +201,7 @@ def test_what_a_suspect_gets_wrong_hides_no_weak_mark(session_claim, published, 
     n = calibration.coordinates
     direction = coordinates(claim.mark_key(owner), claim, n) / np.sqrt(n)
     rng = np.random.default_rng(8)
-    regression = Regression()
+    regression = Regression.empty()
     for own, marked in zip(published.plain, published.marked, strict=True):
         learned = 0.05 * (marked.astype(float) - own) + rng.uniform(-0.5, 0.5, own.shape)
         suspect = np.clip(np.rint(fail(own, rng) + learned), 0, 255).astype(np.uint8)

@@ -47,7 +47,7 @@ def tint_believed(
 
     Enlarged, the inputs have nearly the colours of the unmarked outputs.
     """
-    regression = Regression()
+    regression = Regression.empty()
     for picture, asked in zip(pictures, inputs, strict=True):
         regression.add(picture, enlarged(asked, picture))
     return regression.read_tint(calibration)

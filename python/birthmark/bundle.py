@@ -5,7 +5,8 @@ Members, in this order: ``verdict.json`` (every number and its meaning), ``claim
 orbits + 1]),
 ``estimate.npy`` (float64 [n]), ``inputs.npy`` (as statistics, of the inputs; where a suspect was
 asked), in informed verdicts ``regression.npy`` (float64 [tones, orbits + 2, orbits + 3]: gram, then
-projection), ``tint.npy`` (float64 [m]), ``tint_regression.npy`` (float64 [64, 64 + 3]) and
+projection; an orbit more for each reference), ``tint.npy`` (float64 [m]), ``tint_regression.npy``
+(float64 [64 + r, 64 + r + 3], where r is thrice the number of references) and
 ``own.npy`` (int64 [1, parts, tones, orbits + 1]: the owner's unmarked outputs),
 ``trial.json`` (where a trial was declared), ``manifest.json`` (the SHA-256 of each) and
 ``manifest.sig`` (the owner's Ed25519 signature of the manifest). There is one way only to write a
@@ -17,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -52,7 +54,7 @@ from birthmark.extract import PictureStatistics, Pool, Statistics, extractor_sha
 from birthmark.files import StrPath, write_atomically
 from birthmark.geometry import Geometry
 from birthmark.keys import ClaimKey, OwnerKey
-from birthmark.measure import Measured
+from birthmark.measure import MOST_REFERENCES, Measured
 from birthmark.payload import MOST_DOUBT
 from birthmark.protocol import HYPOTHESES, NOT_SAID, PROTOCOL
 from birthmark.regression import Regression
@@ -74,6 +76,7 @@ from birthmark.verdict import (
 Estimates = tuple[FloatArray, FloatArray | None]
 
 _WORDS = {"hypotheses": HYPOTHESES, "not_said": NOT_SAID, "protocol": list(PROTOCOL)}
+_SHA256 = re.compile("[0-9a-f]{64}")
 _SIGNED_PREFIX = b"birthmark verdict\0"
 # Solving the same equations on another machine gives the same to about 1e-13.
 _ESTIMATE_TOLERANCE = 1e-9
@@ -264,6 +267,10 @@ def _check_belongs(stated: dict[str, Any], claim: Claim, calibration: Calibratio
         "evidence": len({e["sha256"] for e in evidence}) == len(evidence),
         "false_positive_rate": 0 < stated["false_positive_rate"] <= 0.01,
         "tests_counted": stated["tests_counted"] >= stated["geometry"]["tried"] > 0,
+        "references": len(stated["references"]) <= MOST_REFERENCES * informed
+        and (stated["log10_p_without_references"] is None) == (not stated["references"])
+        and len(set(stated["references"])) == len(stated["references"])
+        and all(map(_SHA256.fullmatch, stated["references"])),
         "tint_tests": len(stated["tint_tests"]) == informed,
         "coordinates": all(tests["coordinates"] == n for tests, n in parts),
         "cosine": all(abs(tests["cosine"]) <= 1 + _TOLERANCE for tests, _ in parts),
@@ -319,14 +326,22 @@ def _measured(
         geometry = Geometry(**stated["geometry"])
         blind = Measured(pool, None, inputs, None, trial, geometry, turned=stated["turned"])
         return blind, (estimate, None)
-    tones, features = Regression().projection.shape
+    empty = Regression.empty(len(stated["references"]))
+    (tones, features), rows = empty.projection.shape, len(empty.tint_gram)
     both = from_npy(members, "regression.npy", "<f8", (tones, features, features + 1))
-    rows = _core.TINT_FIELDS * tones
     tint = from_npy(members, "tint.npy", "<f8", (calibration.tint_coordinates,))
     of_tint = from_npy(members, "tint_regression.npy", "<f8", (rows, rows + 3))
     own = from_npy(members, "own.npy", "<i8", (1, *SHAPE))[0]
     regression = Regression(both[:, :, :-1], both[:, :, -1], of_tint[:, :-3], of_tint[:, -3:])
-    measured = Measured(pool, regression, inputs, own, trial, turned=stated["turned"])
+    measured = Measured(
+        pool,
+        regression,
+        inputs,
+        own,
+        trial,
+        turned=stated["turned"],
+        references=tuple(stated["references"]),
+    )
     return measured, (estimate, tint)
 
 
@@ -339,6 +354,7 @@ def _trial(data: bytes, stated: dict[str, Any], claim: Claim) -> Trial:
         raise InvalidVerdict(f"trial.json: {error}") from None
     for what, holds in {
         "mode": trial.mode == stated["mode"],
+        "references": list(trial.references) == stated["references"],
         "queries_declared": trial.queries == stated["queries_declared"],
         "accused_took_part": bool(trial.accused_nonce) == stated["accused_took_part"],
         "asked": chosen == stated["asked"],

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, get_type_hints
 
+from birthmark.controls import Control
 from birthmark.exact_tests import Tests
 from birthmark.geometry import Geometry
-from birthmark.verdict import Control, PictureEvidence
+from birthmark.verdict import PictureEvidence
 
 # What verdict.json holds: a type, a list of one form, a tuple of forms, or a dict of forms.
 FORM: dict[str, Any] = {
@@ -31,6 +32,8 @@ FORM: dict[str, Any] = {
     "asked": [str],
     "turned": bool,
     "geometry": get_type_hints(Geometry),
+    "references": [str],
+    "log10_p_without_references": float | None,
     "controls": [get_type_hints(Control)],
     "false_positive_rate": float,
     "tests": get_type_hints(Tests),

@@ -30,8 +30,9 @@ _SUMS_BYTES = 8 * math.prod(SHAPE)
 _ELSEWHERE: Sums = np.zeros(SHAPE, np.int64)
 
 _EXTRACTOR_MODULES = (
-    *("calibration", "damages", "exact_tests", "extract", "extractor", "geometry", "keys", "mark"),
-    *("measure", "orientations", "payload", "pictures", "regression", "sums", "tails", "verdict"),
+    *("calibration", "controls", "damages", "exact_tests", "extract", "extractor", "geometry"),
+    *("keys", "mark", "measure", "orientations", "payload", "pictures", "regression", "sums"),
+    *("tails", "verdict"),
 )
 
 

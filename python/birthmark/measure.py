@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -42,6 +42,7 @@ from birthmark.trial import Trial
 # Texture energy below which nothing is said: about that of a 64 x 64 square of a photograph.
 _LEAST_ENERGY = 64 * 64 * 600**2
 
+MOST_REFERENCES = 8
 # So many answers are kept as pictures, for the report.
 _EXAMPLES = 2
 
@@ -66,6 +67,7 @@ class Measured:
     Attributes:
         pool: the suspect's pictures.
         regression: of its answers on the owner's outputs; informed only.
+        references: SHA-256 of the references that were asked beside it, in order.
         inputs: statistics of every input asked, in order; empty where no suspect was asked.
         own: pooled statistics of the owner's unmarked outputs; informed only.
         trial: what was declared before, if anything was.
@@ -83,6 +85,7 @@ class Measured:
     geometry: Geometry | None = None
     examples: tuple[Example, ...] = ()
     turned: bool = False
+    references: tuple[str, ...] = ()
 
     @property
     def mode(self) -> str:
@@ -122,6 +125,7 @@ def measure(
     suspect: Suspect | StrPath | None = None,
     inputs: Pictures | None = None,
     model: ImageModel | StrPath | None = None,
+    references: Sequence[ImageModel | StrPath] = (),
     trial: Trial | None = None,
     geometry: Geometry | None = None,
     turned: bool = False,
@@ -139,6 +143,8 @@ def measure(
     """
     if (suspect is None) == (pictures is None):
         raise ValueError("give either pictures, or a suspect and inputs")
+    if references and (model is None or suspect is None):
+        raise ValueError("references are asked in the informed test only: give suspect and model")
     if turned and suspect is None:
         raise ValueError("pictures alone cannot be asked for in eight orientations")
     if turned and trial is not None:
@@ -158,21 +164,29 @@ def measure(
     if inputs is None:
         raise ValueError("a suspect needs inputs to be asked")
     own, named = _claimed_model(model, claim), _named(inputs)
+    beside = _references(references, claim)
     if trial is not None:
         trial.check(claim)
         trial = trial.revealed(key)
+        if list(trial.references) != [reference.sha256 for reference in beside]:
+            raise InvalidTrial("the references are not those that the trial declared")
         named = _chosen(trial, named, informed=own is not None)
     answering = _as_suspect(suspect, limit_s)
     # A function has no name by which to tell it from another one.
     who = answering.sha256 if isinstance(answering, ImageModel) else "a function"
-    beside: Suspect | None = own
     with open_checkpoint(checkpoint, claim, {"suspect": who, "turned": turned}) as kept:
         asked = answering if kept is None else partial(kept.ask, answering)
-        if turned:  # what is kept are the answers, not their means: none is asked for twice
-            asked = in_all_orientations(asked)
-            beside = None if own is None else in_all_orientations(own)
-        measured = _query(asked, beside, named, trial, geometry, progress)
-    return replace(measured, turned=turned)
+        # What is kept are the answers, not their means: none is asked for twice.
+        way = in_all_orientations if turned else _once
+        ours = None if own is None else way(own)
+        measured = _query(way(asked), ours, list(map(way, beside)), named, geometry, progress)
+    shas = tuple(reference.sha256 for reference in beside)
+    return replace(measured, trial=trial, turned=turned, references=shas)
+
+
+def _once(suspect: Suspect) -> Suspect:
+    """As it is: each input is asked once."""
+    return suspect
 
 
 def _named(pictures: Pictures) -> list[tuple[str, StrPath | Picture]]:
@@ -311,6 +325,15 @@ def _claimed_model(model: ImageModel | StrPath | None, claim: Claim) -> ImageMod
     return own
 
 
+def _references(references: Sequence[ImageModel | StrPath], claim: Claim) -> list[ImageModel]:
+    opened = [r if isinstance(r, ImageModel) else ImageModel(r) for r in references]
+    if len(opened) > MOST_REFERENCES:
+        raise InvalidModel(f"at most {MOST_REFERENCES} references can be asked")
+    if len({claim.model_sha256, *(r.sha256 for r in opened)}) <= len(opened):
+        raise InvalidModel("a reference is given twice, or is the claimed model itself")
+    return opened
+
+
 def _chosen(
     trial: Trial, named: list[tuple[str, StrPath | Picture]], *, informed: bool
 ) -> list[tuple[str, StrPath | Picture]]:
@@ -328,14 +351,14 @@ def _chosen(
 def _query(
     suspect: Suspect,
     own: Suspect | None,
+    references: Sequence[Suspect],
     named: list[tuple[str, StrPath | Picture]],
-    trial: Trial | None,
     geometry: Geometry | None,
     progress: Progress | None,
 ) -> Measured:
-    """Ask the suspect (and the owner's model) and measure the answers, and the inputs too."""
+    """Ask the suspect (and the owner's models) and measure the answers, and the inputs too."""
     pool, inputs = Pool(), Pool()
-    regression = None if own is None else Regression()
+    regression = None if own is None else Regression.empty(len(references))
     own_sums: Sums | None = None
     examples: list[Example] = []
     for i, (name, picture) in enumerate(named):
@@ -355,10 +378,13 @@ def _query(
             unmarked = None if own is None else own(question)
             if unmarked is not None and answer.shape != unmarked.shape:
                 raise InvalidArray("not of the size that the owner's model answers with")
+            besides = [reference(question) for reference in references]
+            if unmarked is not None and {b.shape for b in besides} - {unmarked.shape}:
+                raise InvalidModel("a reference's answer is not of the size of the owner's model's")
             before = len(pool.pictures)
             pool.add(name, answer, digest)
             if unmarked is not None and regression is not None and len(pool.pictures) > before:
-                regression.add(answer, unmarked)
+                regression.add(answer, unmarked, besides)
                 of_picture = sums_of(unmarked)
                 own_sums = of_picture if own_sums is None else own_sums + of_picture
             if len(pool.pictures) > before and len(examples) < _EXAMPLES:
@@ -369,4 +395,6 @@ def _query(
             pool.rejected.append((name, _reason(error, picture)))
     if progress:
         progress(len(named), len(named), "asked")
-    return Measured(pool, regression, inputs.pictures, own_sums, trial, geometry, tuple(examples))
+    return Measured(
+        pool, regression, inputs.pictures, own_sums, geometry=geometry, examples=tuple(examples)
+    )

@@ -24,6 +24,11 @@ PROTOCOL = (
     "The owner may have made several claims, each with a mark of its own, before anything was"
     " published, and kept the one whose mark reads best in his own model's outputs. The claim"
     " states how many (draws), and p is multiplied by that number too.",
+    "An informed verdict compares the suspect with the owner's model, and with references where"
+    " there are any: surrogates that the owner trained on that model's unmarked outputs. What they"
+    " get wrong too is not taken for a mark. None may carry the mark or its negative, and each is"
+    " read for both. Whoever doubts a reference can train another from the owner's model; what the"
+    " verdict would be without them is stated.",
     "A picture that once was an output of the owner's model carries the mark through any model:"
     " what a suspect is asked must be fresh. Each input is read for the mark itself, and one that"
     " carries it voids the test.",

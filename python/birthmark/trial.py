@@ -42,6 +42,8 @@ class Trial:
             multiplied by it.
         false_positive_rate: at most this often is an innocent suspect called MARKED, 0 to .01.
         queries: how many of the inputs will be asked.
+        references: SHA-256 of the models that will be asked beside suspect and owner's model, in
+            order; none in a blind trial.
         inputs: SHA-256 of the pixels of each input that may be asked
             (:func:`birthmark.extract.pixels_sha256`), sorted.
         created: UTC, ISO 8601 to the second.
@@ -56,6 +58,7 @@ class Trial:
     customer: str
     tests_counted: int
     false_positive_rate: float
+    references: tuple[str, ...]
     queries: int
     inputs: tuple[str, ...] = field(repr=False)
     created: str
@@ -66,7 +69,7 @@ class Trial:
 
     def __post_init__(self) -> None:
         """Check that each field is well-formed."""
-        needed = (self.claim_digest, self.owner_commitment, *self.inputs)
+        needed = (self.claim_digest, self.owner_commitment, *self.references, *self.inputs)
         nonces = [n for n in (self.accused_nonce, self.owner_nonce) if n != ""]
         for text in (*needed, *nonces):
             if not isinstance(text, str) or not _HEX.fullmatch(text):
@@ -83,6 +86,10 @@ class Trial:
             )
         if self.mode not in ("blind", "informed"):
             raise InvalidTrial("trial: it is neither blind nor informed")
+        if len(set(self.references)) < len(self.references) or (
+            self.references and self.mode == "blind"
+        ):
+            raise InvalidTrial("trial: references are different, and of an informed trial")
         if type(self.tests_counted) is not int or not 0 < self.tests_counted <= MOST_TESTS:
             raise InvalidTrial(f"trial: {self.tests_counted} tests cannot be counted")
         if type(self.false_positive_rate) is not float or not 0 < self.false_positive_rate <= 0.01:
@@ -105,6 +112,7 @@ class Trial:
         queries: int,
         *,
         informed: bool = False,
+        references: Iterable[str] = (),
         customer: str | None = None,
         tests_counted: int = 1,
         false_positive_rate: float | None = None,
@@ -118,6 +126,7 @@ class Trial:
             inputs: SHA-256 of the pixels of each input that may be asked, hex.
             queries: how many of them will be.
             informed: whether the answers will be compared with the owner's model.
+            references: SHA-256 of the references that will be asked, hex, in order.
             customer: whose mark will be looked for; by default, the claim's own.
             tests_counted: how many hypotheses are tried on the suspect, this one included.
             false_positive_rate: above 0 and at most .01; by default what the claim states.
@@ -135,6 +144,7 @@ class Trial:
             customer="" if customer is None else check_customer(customer),
             tests_counted=tests_counted,
             false_positive_rate=rate,
+            references=tuple(references),
             queries=queries,
             inputs=tuple(sorted(set(inputs))),
             created=to_time(created or datetime.now(UTC)),
@@ -222,7 +232,8 @@ class Trial:
             values = json.loads(data.decode("utf-8")) if len(data) <= _MAX_FILE_BYTES else None
             if not isinstance(values, dict) or set(values) != {f.name for f in fields(cls)}:
                 raise InvalidTrial("not a trial: fields are missing or foreign")
-            values["inputs"] = tuple(values["inputs"])
+            for name in ("references", "inputs"):
+                values[name] = tuple(values[name])
             trial = cls(**values)
         except (ValueError, TypeError, RecursionError):
             raise InvalidTrial("not a trial (UTF-8 JSON)") from None

@@ -23,8 +23,9 @@ import numpy as np
 from birthmark import emblem, payload
 from birthmark.calibration import Calibration, FloatArray
 from birthmark.claim import Claim, to_time
+from birthmark.controls import Control, check_controls, without_references
 from birthmark.engine import Engine
-from birthmark.errors import CouldNotJudge, InvalidTrial
+from birthmark.errors import InvalidTrial
 from birthmark.exact_tests import Tests, corrected_log10_p, run_tests
 from birthmark.extract import Pool, log10_p_of_sums
 from birthmark.files import StrPath
@@ -38,10 +39,6 @@ from birthmark.suspects import SuspectPictures
 from birthmark.tails import log10_likelihood_ratio, p_of
 from birthmark.trial import Trial
 
-# An input that is this unlikely without the mark (after counting the inputs) is not fresh; pooled
-# controls this unlikely are not null.
-_STALE_LOG10_P = -4.0
-_CONTROL_LOG10_P = -4.0
 # An owner whose claim's date is doubted may have tried this many keys (CPU-centuries of search).
 LOG10_KEYS_IN_DOUBT = 64 * math.log10(2)
 
@@ -69,15 +66,6 @@ class PictureEvidence:
 
 
 @dataclass(frozen=True)
-class Control:
-    """Pictures that must not carry the mark, pooled and read as the suspect's are."""
-
-    name: str
-    pictures: int
-    log10_p: float
-
-
-@dataclass(frozen=True)
 class Verdict:
     """An answer with its evidence.
 
@@ -94,6 +82,8 @@ class Verdict:
         tests_counted: how many hypotheses were tried (Bonferroni).
         customer: whose mark was looked for, where not the claim's own.
         controls: what must not carry the mark, and does not.
+        log10_p_without_references: what an informed verdict would say had no references been asked;
+            None where none were.
         created: when it was given, UTC, ISO 8601 to the second.
         evidence: one entry for each picture used.
         rejected: name and reason of each picture left out.
@@ -114,6 +104,7 @@ class Verdict:
     payload_doubt: float
     created: str
     controls: tuple[Control, ...]
+    log10_p_without_references: float | None
     claim: Claim = field(repr=False)
     estimate: FloatArray = field(repr=False)
     """Coordinates of the echo read from the pictures, float64 [n]."""
@@ -185,6 +176,8 @@ class Verdict:
             "asked": [entry.sha256 for entry in self.measured.inputs],
             "turned": self.measured.turned,
             "geometry": dataclasses.asdict(self.measured.geometry or Geometry()),
+            "references": list(self.measured.references),
+            "log10_p_without_references": self.log10_p_without_references,
             "controls": [dataclasses.asdict(c) for c in self.controls],
             "false_positive_rate": self.false_positive_rate,
             "tests": dataclasses.asdict(self.tests),
@@ -226,6 +219,7 @@ def verify(
     suspect: Suspect | StrPath | None = None,
     inputs: Pictures | None = None,
     model: ImageModel | StrPath | None = None,
+    references: Sequence[ImageModel | StrPath] = (),
     trial: Trial | None = None,
     customer: str | None = None,
     geometry: Geometry | None = None,
@@ -255,6 +249,9 @@ def verify(
         suspect: an ONNX file, or a function from a uint8 picture to a uint8 picture.
         inputs: what the suspect is asked; should be pictures that never went through the model.
         model: the owner's model.
+        references: surrogates that the owner trained on that model's unmarked outputs, at most 8
+            (``birthmark surrogate --model``). Where the suspect fails as they do, that is left out,
+            and an informed verdict sees weaker marks. They must not carry the mark, in either sign.
         trial: what was declared before; it then chooses among ``inputs``, and says how many, whose
             mark is looked for, and the two numbers below: what is given beside it must be the same.
         customer: look for the mark of this customer instead of the claim's own.
@@ -308,6 +305,7 @@ def verify(
         suspect=suspect,
         inputs=inputs,
         model=model,
+        references=references,
         trial=trial,
         geometry=geometry,
         turned=turned,
@@ -368,7 +366,7 @@ def judge(
         key = key.customer(customer)
     n = calibration.coordinates
     direction = coordinates(key, claim, n) / math.sqrt(n)
-    controls = _controls(measured, calibration, direction)
+    controls = check_controls(measured, calibration, key, claim)
     tests = run_tests(estimate, key, claim)
     tint_tests = None if tint is None else run_tests(tint, key.tint, claim)
     parts = [tests] if tint_tests is None else [tests, tint_tests]
@@ -405,6 +403,7 @@ def judge(
         payload_doubt=decoded.doubt,
         created=to_time(datetime.now(UTC)),
         controls=controls,
+        log10_p_without_references=without_references(measured, calibration, key, claim, counted),
         claim=claim,
         estimate=estimate,
         tint_estimate=tint,
@@ -433,37 +432,6 @@ def _decoded(
         pads.append(payload.chip_pad(of_part, n))
     code = payload.payload_code(tuple(map(len, pads)), len(claim.payload))
     return code.decode(np.concatenate(soft), np.concatenate(pads))
-
-
-def _controls(
-    measured: Measured, calibration: Calibration, direction: FloatArray
-) -> tuple[Control, ...]:
-    """Read what must not carry the mark, and void the test where it does."""
-    if not measured.inputs:
-        return ()
-    for entry in measured.inputs:
-        log10_p = log10_p_of_sums(entry.sums, calibration, direction)
-        log10_p += math.log10(len(measured.inputs))
-        if log10_p < _STALE_LOG10_P:
-            raise CouldNotJudge(
-                f"{entry.name}: this input carries the mark itself (p = 10^{log10_p:.1f}); what"
-                " once was marked carries it through any model, so ask fresh inputs only"
-            )
-    pooled = total_of(entry.sums for entry in measured.inputs)
-    groups = [("inputs", pooled)]
-    if measured.own is not None:
-        groups.append(("the owner's unmarked outputs", measured.own))
-    controls = tuple(
-        Control(name, len(measured.inputs), log10_p_of_sums(sums, calibration, direction))
-        for name, sums in groups
-    )
-    for control in controls:
-        if control.log10_p < _CONTROL_LOG10_P:
-            raise CouldNotJudge(
-                f"control: {control.name} look marked (p = 10^{control.log10_p:.1f}), so these"
-                " inputs prove nothing; ask others"
-            )
-    return controls
 
 
 def _curve(

@@ -109,6 +109,7 @@ def add_commands(commands: shared.Commands) -> None:
     added.add_argument("--inputs", required=True, nargs="+", metavar="INPUT")
     added.add_argument("--queries", required=True, type=shared.count, metavar="N")
     added.add_argument("--informed", action="store_true", help="verify will be given --model")
+    shared.add_references(added)
     shared.add_tests(added)
     added.add_argument("-o", "--output", required=True)
     shared.add_passphrase(added)
@@ -344,6 +345,7 @@ def _report_stolen(options: argparse.Namespace) -> int:
 def _declare(options: argparse.Namespace) -> int:
     from birthmark.claim import Claim
     from birthmark.extract import pixels_sha256
+    from birthmark.models import ImageModel
     from birthmark.pictures import gather_pictures, read_picture
     from birthmark.trial import Trial
 
@@ -357,6 +359,7 @@ def _declare(options: argparse.Namespace) -> int:
         (pixels_sha256(read_picture(file)) for file in files),
         options.queries,
         informed=options.informed,
+        references=[ImageModel(path).sha256 for path in options.reference],
         customer=options.customer,
         tests_counted=options.tests_counted or 1,
         false_positive_rate=options.false_positive_rate,

@@ -4,7 +4,10 @@ and surrogate, which steals what they publish."""
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from birthmark.cli import shared
 from birthmark.errors import InvalidPicture
@@ -98,11 +101,14 @@ def add_commands(commands: shared.Commands) -> None:
     added = commands.add(
         "surrogate",
         _surrogate,
-        "Steal a model: train a student on (input, output) pairs, to see whether it convicts.",
-        "birthmark surrogate --inputs photos/ --outputs published/ --student unet -o S.onnx",
+        "Steal a model: train a student on (input, output) pairs, to see whether it convicts."
+        " Or train one on your own model's unmarked outputs: a reference for verify.",
+        "birthmark surrogate --inputs photos/ --outputs published/ --student unet -o S.onnx\n"
+        "  birthmark surrogate --model M.onnx --student resnet --steps 4000 -o reference.onnx",
     )
-    added.add_argument("--inputs", required=True, help="folder of inputs")
-    added.add_argument("--outputs", required=True, help="folder of outputs with the same stems")
+    added.add_argument("--inputs", help="folder of inputs (of a reference: else the package's)")
+    added.add_argument("--outputs", help="folder of outputs with the same stems")
+    added.add_argument("--model", help="instead: your model, which is run over the inputs")
     added.add_argument("--student", default="unet", help="unet (default), resnet, cnn, espcn ...")
     added.add_argument("--steps", type=shared.count, default=1500)
     added.add_argument("--seed", type=shared.count, default=0)
@@ -267,13 +273,22 @@ def _graft(options: argparse.Namespace) -> int:
 
 
 def _surrogate(options: argparse.Namespace) -> int:
-    from birthmark.training.surrogates import steal_folder
+    from birthmark.models import ImageModel
+    from birthmark.pictures import read_picture
+    from birthmark.training.surrogates import steal, steal_folder
 
+    if bool(options.model) == bool(options.outputs) or not (options.model or options.inputs):
+        raise ValueError("give either --inputs and --outputs, or --model, which makes its outputs")
     shared.new_file(options.output)
     progress = Progress("stealing")
-    surrogate = steal_folder(
-        options.inputs,
-        options.outputs,
+    if options.model:
+        model = ImageModel(options.model, threads=options.threads)
+        given = calibration_inputs(model, [options.inputs] if options.inputs else None)
+        inputs = [p if isinstance(p, np.ndarray) else read_picture(p) for p in given]
+        learn = partial(steal, inputs, [model(picture) for picture in inputs])
+    else:
+        learn = partial(steal_folder, options.inputs, options.outputs)
+    surrogate = learn(
         student=options.student,
         steps=options.steps,
         seed=options.seed,

@@ -128,6 +128,7 @@ def add_suspect(added: argparse.ArgumentParser) -> None:
     added.add_argument("--suspect", help="a suspect ONNX model, to be asked")
     added.add_argument("--inputs", help="folder of inputs to ask it")
     added.add_argument("--model", help="the owner's model: the informed test")
+    add_references(added)
     added.add_argument(
         "--turned",
         action="store_true",
@@ -151,6 +152,18 @@ def add_suspect(added: argparse.ArgumentParser) -> None:
     add_threads(added)
 
 
+def add_references(added: argparse.ArgumentParser) -> None:
+    """Add --reference."""
+    added.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        metavar="R.onnx",
+        help="a surrogate of the owner's unmarked outputs (birthmark surrogate --model): where the"
+        " suspect fails as it does, that is left out, and weaker marks are seen; may be repeated",
+    )
+
+
 def check_suspect(options: argparse.Namespace) -> None:
     """Refuse what does not go together among the options of :func:`add_suspect`."""
     if options.suspect and not options.inputs:
@@ -159,6 +172,8 @@ def check_suspect(options: argparse.Namespace) -> None:
         raise ValueError("give either PICTURE, or --suspect and --inputs")
     if not options.suspect and (options.inputs or options.model or options.trial or options.turned):
         raise ValueError("--inputs, --model, --turned and --trial go with --suspect")
+    if options.reference and not options.model:
+        raise ValueError("--reference goes with --model")
 
 
 def suspect_pictures(options: argparse.Namespace) -> SuspectPictures | None:
@@ -182,6 +197,7 @@ def suspect_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "suspect": suspect,
         "inputs": [options.inputs] if options.inputs else None,
         "model": model,
+        "references": [ImageModel(path, threads=options.threads) for path in options.reference],
         "trial": Trial.load(options.trial) if options.trial else None,
         "turned": options.turned,
         "checkpoint": options.checkpoint,

@@ -41,6 +41,7 @@ from birthmark.report.wording import (
     likelihood,
     power,
     queries,
+    references,
     table,
     time_element,
     uncounted_log10_p,
@@ -447,6 +448,7 @@ def _parameters(verdict: Verdict, notes: Sequence[tuple[str, str]]) -> str:
         ("Arithmetic contract", str(_core.CONTRACT_VERSION)),
         ("Code version of the verdict", code_version()),
         ("Code that reads marks (SHA-256)", _extractor(claim)),
+        *references(verdict),
         *notes,
     ]
     return table(rows, "Everything that the verdict depends on")

@@ -123,6 +123,18 @@ def queries(verdict: Verdict) -> str:
     )
 
 
+def references(verdict: Verdict) -> list[tuple[str, str]]:
+    """Rows about the references that were asked beside the suspect."""
+    without = verdict.log10_p_without_references
+    if without is None:
+        return []
+    named = [
+        (f"Reference {i} (SHA-256)", sha256)
+        for i, sha256 in enumerate(verdict.measured.references, 1)
+    ]
+    return [*named, ("p-value, corrected, without the references", power(without))]
+
+
 def table(rows: Sequence[Sequence[str]], caption: str, head: Sequence[str] | None = None) -> str:
     """A table with row headers; it scrolls by itself where the page is narrow."""
     text = escape(caption)
