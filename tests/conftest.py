@@ -33,23 +33,44 @@ from birthmark.models import ImageModel
 from birthmark.verdict import Verdict, verify
 
 ROOT = Path(__file__).resolve().parent.parent
+BENCH = ROOT / "bench"
 PHOTOS = ROOT / "tests" / "data" / "photos"
 
 Picture = npt.NDArray[np.uint8]
 
 
+def taken_from_bench() -> dict[str, ModuleType]:
+    """Modules of bench/ that were imported, by name; no longer known to Python."""
+    names = [
+        name
+        for name, module in sys.modules.items()
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(BENCH)
+    ]
+    return {name: sys.modules.pop(name) for name in names}
+
+
 @contextmanager
 def bench_script(name: str) -> Iterator[ModuleType]:
-    """bench/NAME/run.py, whose folder Python is told about as when it is run."""
-    path = ROOT / "bench" / name / "run.py"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(path.parent))
-        spec = importlib.util.spec_from_file_location(f"{name}_run", path)
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        patch.setitem(sys.modules, f"{name}_run", module)  # dataclasses look their module up
-        spec.loader.exec_module(module)
-        yield module
+    """bench/NAME.py or bench/NAME/run.py, whose folder Python is told about as when it is run.
+
+    Scripts of several folders are called `run` or `report`: afterwards none of them is known.
+    """
+    path = BENCH / f"{name}.py"
+    if not path.exists():
+        path = BENCH / name / "run.py"
+    others = taken_from_bench()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(str(path.parent))
+            spec = importlib.util.spec_from_file_location(f"{name}_run", path)
+            assert spec and spec.loader
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[f"{name}_run"] = module  # dataclasses look their module up
+            spec.loader.exec_module(module)
+            yield module
+    finally:
+        taken_from_bench()
+        sys.modules.update(others)
 
 
 # Timing says nothing on a shared machine. On CI the same examples are drawn every time.

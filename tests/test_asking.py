@@ -137,8 +137,8 @@ def test_a_function_that_hangs_is_not_waited_for(
         return published.answer(picture)
 
     try:
-        with pytest.raises(CouldNotJudge, match=r"did not answer within 0\.2 s"):
-            ask(session_claim, published, hanging, limit_s=0.2)
+        with pytest.raises(CouldNotJudge, match=r"did not answer within 3 s"):
+            ask(session_claim, published, hanging, limit_s=3.0)  # the first needs far less
         assert asked == 2
     finally:
         go_on.set()
@@ -186,12 +186,14 @@ def endless_model(starts_hanging_at: int) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def test_a_model_that_does_not_end_is_ended() -> None:
-    model = ImageModel(endless_model(100), threads=1, limit_s=0.5, name="endless")
+def test_a_model_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ImageModel(endless_model(100), threads=1, limit_s=60.0, name="endless")
     small = np.full((40, 40, 3), 9, np.uint8)
     assert np.array_equal(model(small), small)
-    with pytest.raises(InvalidModel, match=r"endless: takes more than 0\.5 s for 120 x 40 px"):
-        model(np.zeros((40, 120, 3), np.uint8))
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "_limit_s", 0.5)  # on a busy machine the others may need more
+        with pytest.raises(InvalidModel, match=r"endless: takes more than 0\.5 s for 120 x 40 px"):
+            model(np.zeros((40, 120, 3), np.uint8))
     assert np.array_equal(model(small), small), "the next picture has its own time"
     with pytest.raises(InvalidModel, match=r"takes more than 0\.1 s"):
         ImageModel(endless_model(1), threads=1, limit_s=0.1)

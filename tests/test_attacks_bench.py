@@ -105,9 +105,8 @@ def test_every_attack_runs_is_resumed_and_is_told_of(
         bench.main()
 
 
-def test_the_gains_are_found_from_pairs(
-    bench: ModuleType, command: list[str], tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("command")
+def test_the_gains_are_found_from_pairs(tmp_path: Path) -> None:
     import learned
     from scene import Scene
 

@@ -86,9 +86,7 @@ def test_verdict_json_says_what_a_reader_needs(saved: Path) -> None:
     assert stated["contract_version"] == _core.CONTRACT_VERSION
 
 
-def test_other_words_are_said(
-    saved: Path, session_claim: Owned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_words_are_said(saved: Path, session_claim: Owned, tmp_path: Path) -> None:
     """What an owner, or another version, may have written about it in other words."""
     assert recheck(saved).worded_otherwise == ()
     members = unpack(saved.read_bytes())
@@ -97,6 +95,17 @@ def test_other_words_are_said(
     stated["protocol"] = stated["protocol"][:-1]
     sign_again(members | {"verdict.json": to_json(stated)}, session_claim[0], tmp_path / "x.zip")
     assert recheck(tmp_path / "x.zip").worded_otherwise == ("not_said", "protocol")
+
+
+def test_a_refusal_says_if_another_version_made_the_bundle(
+    saved: Path, session_claim: Owned, tmp_path: Path
+) -> None:
+    members = unpack(saved.read_bytes())
+    stated = json.loads(members["verdict.json"])
+    stated |= {"extractor_sha256": "0" * 64, "code_version": "0.0.1", "of another form": 1}
+    sign_again(members | {"verdict.json": to_json(stated)}, session_claim[0], tmp_path / "x.zip")
+    with pytest.raises(InvalidVerdict, match=r"form .*\(made by birthmark 0.0.1, which reads"):
+        recheck(tmp_path / "x.zip")
 
 
 def test_same_verdict_gives_the_same_bytes(

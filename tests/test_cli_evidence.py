@@ -98,6 +98,8 @@ def test_trace_names_the_customer_of_pictures_and_of_a_mark_file(work: Path, run
         code, out, _ = run(TRACE + other)
         assert code == 1 and "nobody; that does not clear anybody" in out
     assert run(TRACE + "--mark-file plain.mark")[0] == 1
+    refused(run(TRACE + "acme --verdict same.zip --checkpoint same.zip"), "a file of its own")
+    refused(run(TRACE + "--mark-file acme.mark --turned"), "goes without")
     assert run(f"verify {OWNER}--customer Acme acme")[0] == 0
     assert run(f"verify {OWNER}acme")[0] == 1
 
@@ -146,6 +148,19 @@ def test_a_new_passphrase(work: Path, run: Run, monkeypatch: pytest.MonkeyPatch)
     os.close(read)
     assert OwnerKey.load(work / "third.key", "a third one")
     monkeypatch.delenv(shared.NEW_PASSPHRASE_VARIABLE)
+    for sent in (f"{PASSPHRASE}\r\na fourth one\nrest", f"{PASSPHRASE}\n"):
+        read, write = os.pipe()
+        os.write(write, sent.encode())
+        os.close(write)
+        name = "fourth.key" if "fourth" in sent else "no.key"
+        both = f"-o {name} --passphrase-fd {read} --new-passphrase-fd {read}"
+        answer = run(f"repassphrase --key owner.key {both}")
+        assert os.read(read, 9) == (b"rest" if "fourth" in sent else b"")
+        os.close(read)
+        if "fourth" in sent:
+            assert answer[0] == 0 and OwnerKey.load(work / name, "a fourth one")
+        else:
+            refused(answer, "the passphrase is empty")
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     answers = iter(["one", "other"])
     monkeypatch.setattr(shared.getpass, "getpass", lambda prompt: next(answers))
@@ -234,7 +249,8 @@ def test_a_trial_from_declaration_to_recheck(work: Path, run: Run, models_folder
     assert run(f"declare {OWNER}--inputs photos --queries 4 --customer Acme -o acme.json")[0] == 0
     assert json.loads(run(ask + "--trial acme.json --json")[1])["customer"] == "Acme"
     trace = f"trace {OWNER}--customers names.txt --suspect {model} --inputs photos "
-    refused(run(trace + "--trial joined.json --verdict x.zip"), "about one mark")
+    refused(run(trace + "--trial joined.json"), "about one mark")
+    refused(run(f"declare {OWNER}--inputs photos --queries 4 --tests-counted 0 -o x.json"), "tests")
     for seed, name in ((1, "learned.onnx"), (2, "suspect.onnx")):
         learn = f"surrogate --model {model} --student espcn --steps 2 --seed {seed} -o {name}"
         assert run(learn)[0] == 0
@@ -304,6 +320,40 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     else:
         refused(run(line), word)
     assert sorted(p.name for p in work.iterdir()) == before
+
+
+def test_a_file_that_is_named_twice_is_said(tmp_path: Path) -> None:
+    same, other = str(tmp_path / "same"), str(tmp_path / "other")
+    for paths, kept in (((same, same, other), None), ((same, None, other), same)):
+        with pytest.raises(ValueError, match="same: named for two things"):
+            shared.new_files(*paths, kept=kept)
+    shared.new_files(same, None, other, kept=str(tmp_path / "third"))
+
+
+@pytest.mark.parametrize("command", ["embed", "protect"])
+def test_resume_goes_on_with_what_failed(
+    work: Path, run: Run, models_folder: Path, tmp_path: Path, command: str
+) -> None:
+    model = f"--model {models_folder / 'espcn_x2.onnx'} " if command == "protect" else ""
+    given, output = tmp_path / "given", tmp_path / "out"
+    given.mkdir()
+    shutil.copy(work / "photos" / "p0.png", given)
+    (given / "p1.png").write_bytes(b"")
+    line = f"{command} {model}--mark plain.mark {given} -o"
+    for _ in range(2):
+        code, _, error = run(f"{line} {output} --resume")
+        assert code == 2 and "1 of 2 published; left out: " in error and "p1.png" in error
+    shutil.copy(work / "photos" / "p1.png", given)
+    code, out, _ = run(f"{line} {output} --resume --json")
+    assert code == 0 and json.loads(out)["pictures"] == 2
+    assert run(f"{line} {tmp_path / 'whole'}")[0] == 0
+    made, whole = (
+        {path.name: path.read_bytes() for path in folder.iterdir()}
+        for folder in (output, tmp_path / "whole")
+    )
+    assert made == whole
+    code, _, error = run(f"{line} {output} --resume")
+    assert code == 2 and "not of a run that was interrupted" in error
 
 
 def test_secrets_are_in_nothing_that_was_printed_or_written(work: Path, run: Run) -> None:

@@ -427,7 +427,8 @@ def test_out_must_be_apart_and_on_the_same_card(card: FakeCuda) -> None:
     refuses(lambda: embedder.embed(ByInterface(card.upload(batch.copy())), shared))
 
 
-def test_bad_marks_are_refused(card: FakeCuda, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("card")
+def test_bad_marks_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.mark").write_bytes(b"BMRK")
     for path in (tmp_path / "bad.mark", tmp_path / "none.mark"):
         with pytest.raises(InvalidMarkFile):

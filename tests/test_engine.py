@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import sys
 import zipfile
@@ -202,6 +203,7 @@ def test_what_a_bucket_holds_is_found(case: Path, s3: RemotePath) -> None:
     assert {n.removeprefix(f"{there}/") for n in names[-3:]} == left_out
 
 
+@pytest.mark.usefixtures("s3")
 @pytest.mark.parametrize(
     ("url", "why"),
     [
@@ -213,7 +215,7 @@ def test_what_a_bucket_holds_is_found(case: Path, s3: RemotePath) -> None:
     ],
 )
 def test_a_url_that_cannot_be_read_is_one_line(
-    s3: RemotePath, url: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    url: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mark = str(tmp_path / "no.mark")
     assert cli.main(["embed", "--mark", mark, url, "-o", str(tmp_path / "x")]) == 2
@@ -222,9 +224,8 @@ def test_a_url_that_cannot_be_read_is_one_line(
     assert "secret" not in error and (why in error or "no.mark" in error)
 
 
-def test_a_store_that_does_not_answer_is_an_os_error(
-    s3: RemotePath, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("s3")
+def test_a_store_that_does_not_answer_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:
     import s3fs
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
@@ -337,6 +338,44 @@ def test_an_interrupted_run_goes_on(
         publish([inputs], output, mark, resume=True)
 
 
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_what_failed_is_mended_and_done_by_a_later_run(
+    where: str,
+    session_claim: tuple[OwnerKey, Claim, Any],
+    inputs: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    mark = provision(*session_claim[:2])
+    output = tmp_path / "out" if where == "folder" else request.getfixturevalue("s3") / "mended"
+    first, second = tmp_path / "00.png", tmp_path / "01.png"
+    names: list[str] = []
+
+    def again() -> int:
+        files, names[:] = [first, second], []
+        publish(files, output, mark, resume=True, progress=lambda *said: names.append(said[2]))
+        return len(names)
+
+    for file in (first, second):
+        file.write_bytes(b"")
+    for _ in range(2):  # though nothing is there yet
+        with pytest.raises(InvalidPicture, match="none of 2"):
+            again()
+    shutil.copy(inputs / first.name, first)
+    for tried in (2, 1):
+        assert again() == tried
+        assert set(content(output)) == {first.name, UNFINISHED}
+    shutil.copy(inputs / second.name, second)
+    time_ns = first.stat().st_mtime_ns
+    os.utime(first, ns=(0, 0))
+    with pytest.raises(OutputExists, match="or inputs"):  # of this one there is an output already
+        again()
+    os.utime(first, ns=(time_ns, time_ns))
+    assert again() == 1 and names[0].endswith(second.name)
+    publish([first, second], tmp_path / "whole", mark)
+    assert content(output) == content(tmp_path / "whole")
+
+
 def test_a_worker_with_another_model_refuses(
     session_claim: tuple[OwnerKey, Claim, Any],
     models_folder: Path,
@@ -412,7 +451,7 @@ def test_the_commands_on_buckets_and_workers(
         run(verify_line + f"{s3}/marked --verdict {s3}/v.zip")
 
 
-def test_asking_a_suspect_takes_no_engine(tmp_path: Path, capsys: Any) -> None:
+def test_asking_a_suspect_takes_no_engine(capsys: Any) -> None:
     line = "verify --key k --claim c --suspect S.onnx --inputs x --engine dask"
     assert cli.main(line.split()) == 2
     assert "--engine" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 import xml.etree.ElementTree as ET
@@ -16,20 +15,15 @@ from birthmark.calibration import Calibration
 from birthmark.claim import Claim
 from birthmark.keys import OwnerKey
 from birthmark.pictures import read_picture
-from conftest import ROOT, some_photographs
+from conftest import ROOT, bench_script, some_photographs
 
 PLOTS = ("learning", "pictures", "roc")
 
 
 @pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("figures", ROOT / "bench/figures.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setattr(sys, "path", [*sys.path])  # the script adds the bench of thieves to it
-    spec.loader.exec_module(module)
-    yield module
-    sys.modules.pop("run")
+def figures() -> Iterator[ModuleType]:
+    with bench_script("figures") as module:
+        yield module
 
 
 def test_everything_is_measured_and_drawn(

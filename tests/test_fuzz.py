@@ -32,7 +32,7 @@ from birthmark.bundle_container import INFORMED, manifest_of, pack, unpack
 from birthmark.calibration import Calibration
 from birthmark.claim import Claim
 from birthmark.errors import BirthmarkError
-from birthmark.extract import read_echo
+from birthmark.extract import pixels_sha256, read_echo
 from birthmark.key_history import KeyHistory
 from birthmark.keys import ClaimKey, OwnerKey
 from birthmark.mark import Mark, provision
@@ -219,22 +219,33 @@ def test_calibration_of_a_hostile_owner(small_owner: Owned) -> None:
     fuzz(once)
 
 
+def redeclared(values: Any, key: OwnerKey) -> bytes:
+    """A trial file of any values, as its owner could sign it."""
+    if isinstance(values, dict):
+        added = ("signature", "accused_nonce", "owner_nonce")
+        signed = {k: v for k, v in values.items() if k not in added}
+        form = json.dumps(signed, sort_keys=True, separators=(",", ":"))
+        signature = key.sign(b"birthmark trial\0" + form.encode()).hex()
+        values = {**values, "signature": signature}
+    return json.dumps(values, sort_keys=True, indent=1).encode() + b"\n"
+
+
 def unpacked_bundles(
     owned: Owned, squares: list[npt.NDArray[np.uint8]], model: Path, folder: Path
 ) -> list[dict[str, bytes]]:
-    """The members of a blind and of an informed verdict."""
+    """The members of a blind and of an informed verdict, and of one of a trial."""
     key, claim, _ = owned
-    blind = verify(squares, claim, key)
-    informed = verify(
-        None,
-        claim,
-        key,
-        suspect=lambda picture: np.roll(picture, 1, axis=0),
-        inputs=squares,
-        model=model,
-    )
+    asked: dict[str, Any] = {
+        "suspect": lambda picture: np.roll(picture, 1, axis=0),
+        "inputs": squares,
+    }
+    trial = Trial.declare(key, claim, [pixels_sha256(p) for p in squares], 2).joined(bytes(32))
     made = []
-    for name, verdict in (("blind", blind), ("informed", informed)):
+    for name, verdict in (
+        ("blind", verify(squares, claim, key)),
+        ("informed", verify(None, claim, key, model=model, **asked)),
+        ("tried", verify(None, claim, key, trial=trial, **asked)),
+    ):
         verdict.save(folder / name, key)
         made.append(unpack((folder / name).read_bytes()))
     return made
@@ -259,6 +270,8 @@ def test_bundle(
             stated = change_json(json.loads(members[name]), rng)
             text = json.dumps(stated, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
             members[name] = text.encode("utf-8", "surrogatepass")
+        elif name == "trial.json" and rng.randint(0, 3):
+            members[name] = redeclared(change_json(json.loads(members[name]), rng), key)
         elif name.endswith(".npy") and rng.randint(0, 3):  # other numbers, of the same form
             numbers = np.frombuffer(members[name][128:], members[name][21:24].decode()).copy()
             at = rng.randint(0, len(numbers) - 1)
@@ -324,10 +337,23 @@ def test_other_files(small_owner: Owned, tmp_path: Path, changed_file: Path) -> 
     KeyHistory.begin(key).save(tmp_path / "history")
     mark, history = (tmp_path / "mark").read_bytes(), (tmp_path / "history").read_bytes()
     shares = "\n".join(key.split(3, 2)).encode()
+    stated = {
+        "informed": True,
+        "references": ["cd" * 32],
+        "customer": "Zoë",
+        "tests_counted": 3,
+        "false_positive_rate": 0.001,
+    }
+    inputs = [f"{i:064x}" for i in range(3)]
+    declared = Trial.declare(key, claim, inputs, 2, **stated).joined(bytes(32))
+    trial = declared.revealed(claim.mark_key(key)).to_bytes()
 
     def once(rng: random.Random) -> None:
         which = rng.randint(0, 3)
-        path.write_bytes(change_bytes((mark, history, shares, history)[which], rng))
+        changed = change_bytes((mark, history, shares, trial)[which], rng)
+        if which == 3 and rng.randint(0, 3):  # else it is hardly ever in the form it is written in
+            changed = redeclared(change_json(json.loads(trial), rng), key)
+        path.write_bytes(changed)
         if which == 0:
             Mark.load(path)
         elif which == 2:
@@ -335,7 +361,10 @@ def test_other_files(small_owner: Owned, tmp_path: Path, changed_file: Path) -> 
         elif which == 1:
             KeyHistory.load(path)
         else:
-            Trial.from_bytes(path.read_bytes())
+            read = Trial.from_bytes(changed)
+            assert read.to_bytes() == changed
+            read.check(claim)
+            read.chosen()
 
     fuzz(once)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -13,16 +11,13 @@ import pytest
 from birthmark import _core
 from birthmark.calibration import echoes_by_tone
 from birthmark.training.surrogates import steal
-from conftest import ROOT
+from conftest import bench_script
 
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "bench"))
-        yield importlib.import_module("learned_mark")
-        for name in ("learned_mark", "steal"):
-            sys.modules.pop(name, None)
+    with bench_script("learned_mark") as module:
+        yield module
 
 
 def test_learned_carriers_are_orthogonal_and_the_fastest_come_first(

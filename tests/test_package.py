@@ -42,6 +42,8 @@ def test_nothing_imports_torch() -> None:
     assert "torch" not in modules_after(f"import birthmark; {everything}")
     requirements = [re.split(r"[^\w-]", r)[0] for r in metadata.requires("birthmark") or []]
     assert "torch" not in requirements
+    for file in PACKAGE.rglob("*.py"):
+        assert not re.search(r"^\s*(import|from) torch\b", file.read_text(), re.M), file
 
 
 @pytest.mark.parametrize("name", birthmark.__all__)
@@ -72,7 +74,13 @@ def test_unknown_name_is_an_attribute_error() -> None:
 def test_version_is_the_distribution_s() -> None:
     assert birthmark.__version__ == metadata.version("birthmark")
     changelog = (ROOT / "CHANGELOG.md").read_text()
-    assert f"## [{birthmark.__version__}]" in changelog or "## [Unreleased]" in changelog
+    first, *others = re.findall(r"^## \[(.+?)\]", changelog, re.M)
+    assert first in ("Unreleased", birthmark.__version__)
+
+    def numbers(version: str) -> list[int]:
+        return [int(part) for part in version.split(".")]
+
+    assert all(numbers(other) <= numbers(birthmark.__version__) for other in others)
 
 
 def test_ships_its_types_and_data() -> None:

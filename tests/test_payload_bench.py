@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import shutil
 import sys
@@ -16,28 +15,13 @@ import pytest
 
 from birthmark.payload import chip_pad, payload_code
 from birthmark.verdict import verify
-from conftest import ROOT
-
-
-def script(name: str, patch: pytest.MonkeyPatch) -> ModuleType:
-    """bench/NAME.py, with the bench of thieves beside it."""
-    patch.syspath_prepend(str(ROOT / "bench" / "surrogates"))
-    spec = importlib.util.spec_from_file_location(f"{name}_bench", ROOT / "bench" / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    patch.setitem(sys.modules, f"{name}_bench", module)
-    spec.loader.exec_module(module)
-    return module
+from conftest import ROOT, bench_script
 
 
 @pytest.fixture(scope="module")
 def benches() -> Iterator[tuple[ModuleType, ModuleType]]:
-    kept = list(sys.path)
-    with pytest.MonkeyPatch.context() as patch:
-        yield script("payload", patch), script("capacity", patch)
-        for name in ("run", "damages", "domains", "weather"):
-            sys.modules.pop(name, None)
-    sys.path[:] = kept
+    with bench_script("payload") as simulation, bench_script("capacity") as capacity:
+        yield simulation, capacity
 
 
 def test_simulated_chips_have_the_cosine_asked_for(benches) -> None:
@@ -95,8 +79,7 @@ def test_agreement_undoes_rotation_pad_and_codeword(benches, session_claim, publ
     assert len(found) == len(bench.COUNTS) + 1
     # Eight pictures: after 10 and more there is nothing to say.
     assert [math.isnan(nc) for nc in found] == [False] * 3 + [True] * 4 + [False]
-    expected = 1.0 if verdict.payload_guess == claim.emblem else None
-    assert expected is None or found[-1] == expected
+    assert verdict.payload_guess == claim.emblem and found[-1] == 1
 
 
 def test_prints_a_line_for_each_suspect(

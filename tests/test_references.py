@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from birthmark.bundle import recheck
-from birthmark.bundle_container import unpack
+from birthmark.bundle_container import to_json, unpack
 from birthmark.calibration import Calibration
 from birthmark.claim import Claim
 from birthmark.errors import CouldNotJudge, InvalidModel, InvalidTrial, InvalidVerdict
@@ -136,25 +136,25 @@ def test_the_bundle_is_repeated(saved: Path, session_claim: Owned) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "message"),
     [
-        ("references", []),
-        ("references", ["0" * 64, "1" * 64]),
-        ("references", ["xyz"]),
-        ("log10_p_without_references", None),
-        ("log10_p_without_references", -99.0),
-        ("controls", []),
+        ("references", [], "references cannot be so"),
+        ("references", ["0" * 64, "1" * 64], "regression.npy"),
+        ("references", ["xyz"], "references cannot be so"),
+        ("references", [hashlib.sha256(str(i).encode()).hexdigest() for i in range(9)], "so"),
+        ("log10_p_without_references", None, "references cannot be so"),
+        ("log10_p_without_references", -99.0, "does not follow from the owner's key"),
+        ("controls", [], "controls does not follow from the owner's key"),
     ],
 )
 def test_the_owner_cannot_sign_other_references(
-    saved: Path, session_claim: Owned, name: str, value: Any, tmp_path: Path
+    saved: Path, session_claim: Owned, name: str, value: Any, message: str, tmp_path: Path
 ) -> None:
     members = unpack(saved.read_bytes())
     stated = json.loads(members["verdict.json"])
-    changed = json.dumps({**stated, name: value}, sort_keys=True, indent=1) + "\n"
-    path = tmp_path / "x.zip"
-    sign_again(members | {"verdict.json": changed.encode()}, session_claim[0], path)
-    with pytest.raises(InvalidVerdict):
+    changed, path = to_json({**stated, name: value}), tmp_path / "x.zip"
+    sign_again(members | {"verdict.json": changed}, session_claim[0], path)
+    with pytest.raises(InvalidVerdict, match=message):
         recheck(path, session_claim[0])
 
 
@@ -198,6 +198,9 @@ def test_what_cannot_be_a_reference(
     with pytest.raises(ValueError, match="informed test only"):
         asked(model=None)
     cut = Changed(model_file, "cut", lambda _, answer: answer[:-1])
+    same = Changed(model_file, "a copy", lambda _, answer: answer)
+    with pytest.raises(CouldNotJudge, match="reference 1 answers as the owner's model does"):
+        asked(of=published.upper_left(192), references=[same])
     with pytest.raises(InvalidModel, match="not of the size"):
         asked(of=published.upper_left(64), references=[cut])
 
@@ -212,6 +215,11 @@ def test_a_trial_fixes_them(
     assert asked(trial=trial).summary()["queries_declared"] == 4
     with pytest.raises(InvalidTrial, match="references are not those"):
         asked(trial=trial, references=[])
+    with pytest.raises(InvalidTrial, match="claimed model itself"):
+        Trial.declare(key, claim, digests, 4, informed=True, references=[claim.model_sha256])
+    many = [pixels_sha256(np.full((1, 1, 3), i, np.uint8)) for i in range(9)]
+    with pytest.raises(InvalidTrial, match="8 at most"):
+        Trial.declare(key, claim, digests, 4, informed=True, references=many)
     for mode, references in ((False, [reference.sha256]), (True, [reference.sha256] * 2)):
         with pytest.raises(InvalidTrial, match="references are different"):
             Trial.declare(key, claim, digests, 4, informed=mode, references=references)
@@ -224,7 +232,7 @@ def test_the_report_names_them(beside: Verdict, session_claim: Owned, tmp_path: 
     assert hashlib.sha256(b"fails").hexdigest() in text and "without the references" in text
 
 
-def test_equations_without_references_are_those_of_before(
+def test_equations_without_references_are_those_of_the_model_alone(
     published: Published, calibration: Calibration
 ) -> None:
     """Whether references stand beside or not, what is said without them is the same."""

@@ -197,6 +197,15 @@ def test_what_cannot_be_opened_is_one_line_without_the_password(where: str) -> N
     assert "\n" not in str(caught.value) and "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["marks?a=b.db", "50%41.db"])
+def test_a_file_is_the_one_that_is_named(tmp_path: Path, session_claim: Owned, name: str) -> None:
+    for _ in range(2):
+        with Registry(str(tmp_path / name)) as registry:
+            registry.add_claim(session_claim[1])
+            assert registry.claims() == [session_claim[1]]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"not a database" * 100)
     with pytest.raises(RegistryError, match=r"x\.db"):

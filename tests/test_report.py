@@ -115,7 +115,7 @@ def test_unmarked_claims_no_odds(session_claim, published) -> None:
     checked(text)
 
 
-def test_chips_are_the_tests_own(verdict: Verdict, session_claim, mark_key, other_claim) -> None:
+def test_chips_are_the_tests_own(verdict: Verdict, mark_key, other_claim) -> None:
     agreement = chip_agreement(verdict.estimate, mark_key, verdict.claim)
     assert agreement.mean() == pytest.approx(verdict.tests.cosine)
     assert (agreement**2).mean() == pytest.approx(1)
@@ -157,7 +157,7 @@ def test_counts_what_was_searched(verdict: Verdict) -> None:
     text = render(dataclasses.replace(verdict, measured=measured, tests_counted=360, claim=claim))
     rows = dict(re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td>', text))
     assert rows["Scales and angles tried"] == "120"
-    assert rows["Other tests of this suspect, as stated"] == "3"
+    assert rows["Tests of this suspect in all, as stated"] == "3"
     assert rows["Marks among which the owner drew"] == "32"
     assert rows["Hypotheses counted: the product"] == "11520"
     assert rows["Scale that was undone"] == "1.5"

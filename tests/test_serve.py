@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import math
@@ -185,6 +186,7 @@ def test_limits(
     case = open_case(server, claim)
     picture = f"/case/{case}/picture?name=x.png"
     assert ask(server, "POST", picture, b"x", Content_Length="99999999999")[0] == 413
+    assert ask(server, "POST", picture, b"x", Content_Length="9" * 5000)[0] == 400
     assert ask(server, "POST", picture, b"x", Content_Length="-1")[0] == 411
     assert ask(server, "POST", picture, b"x", Content_Length="many")[0] == 411
     monkeypatch.setattr(serving, "MAX_PICTURE_PIXELS", 100)
@@ -197,6 +199,38 @@ def test_limits(
     for _ in range(serving.MOST_CASES):
         open_case(server, claim)
     assert ask(server, "POST", f"/case/{case}/verdict", b"")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/home/me/tmp"), "No space left"),
+        (OSError("/home/me/tmp"), "unexpected OSError"),
+        (RuntimeError("/home/me\n/tmp"), "unexpected RuntimeError"),
+        (MemoryError(), "unexpected MemoryError"),
+    ],
+)
+def test_what_nobody_foresaw_is_answered_in_one_line(
+    server: VerifierServer,
+    session_claim: Owned,
+    published,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    error: Exception,
+    said: str,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    case = open_case(server, session_claim[1])
+    send(server, case, [encode_png(published.marked[0])])
+    monkeypatch.setattr(serving.tempfile, "TemporaryDirectory", fail)
+    monkeypatch.setattr(serving, "render", fail)
+    for path in ("verdict.zip", "report"):
+        status, answer = ask(server, "GET", f"/case/{case}/{path}")
+        assert status == 500 and answer["error"].startswith(said)
+        assert "/home" not in answer["error"] and "\n" not in answer["error"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_stranger_s_claim_is_refused(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import socket
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -157,9 +159,35 @@ def test_an_authority_that_does_not_answer_as_it_should(authority: Authority, st
             request_stamp(MESSAGE, url)
     with authority.served(status=500) as url, pytest.raises(StampUnavailable, match=r"127\.0"):
         request_stamp(MESSAGE, url)
-    for address in ("http://127.0.0.1:9/", "file:///etc/passwd", "nowhere", "http://["):
+    for address in (
+        *("http://127.0.0.1:9/", "file:///etc/passwd", "nowhere", "http://["),
+        "http://127.0.0.1:abc/",
+    ):
         with pytest.raises(StampUnavailable):
             request_stamp(MESSAGE, address)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"garbage " * 500 + b"\r\nmore\r\n", b"", b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200]
+)
+def test_a_server_that_does_not_speak_http(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            asked, _ = server.accept()
+            with asked:
+                asked.recv(1 << 16)
+                asked.sendall(answer)
+                asked.shutdown(socket.SHUT_WR)
+                while asked.recv(1 << 16):
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(StampUnavailable, match=r"127\.0") as caught:
+            request_stamp(MESSAGE, f"http://127.0.0.1:{server.getsockname()[1]}/")
+        thread.join()
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 
 def test_a_claim_keeps_its_digest_and_its_stamp(

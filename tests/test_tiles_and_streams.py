@@ -43,7 +43,7 @@ def is_halved(output: Output) -> bool:
     return output.kind in ("nv12", "i420", "p010")
 
 
-def rows_of(output: Output, plane: int, array: Array) -> int:
+def rows_of(output: Output, plane: int) -> int:
     """Which axis of a plane runs over rows."""
     return 1 if output.layout == "chw" and plane == 0 else 0
 
@@ -53,7 +53,7 @@ def part(output: Output, plane: int, array: Array, rows: slice, columns: slice) 
     if is_halved(output) and plane > 0:
         rows = slice(rows.start // 2, (rows.stop + 1) // 2)
         columns = slice(columns.start // 2, (columns.stop + 1) // 2)
-    return array[:, rows, columns] if rows_of(output, plane, array) == 1 else array[rows, columns]
+    return array[:, rows, columns] if rows_of(output, plane) == 1 else array[rows, columns]
 
 
 def neighbourhood(begin: int, end: int, size: int) -> tuple[int, int]:
@@ -205,7 +205,7 @@ def pushed(
     pieces.append(planes_of(stream.finish()))
     chosen = output or Output()
     return tuple(
-        np.concatenate(arrays, axis=rows_of(chosen, i, arrays[0]))
+        np.concatenate(arrays, axis=rows_of(chosen, i))
         for i, arrays in enumerate(zip(*pieces, strict=True))
     )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from scipy import stats
@@ -16,13 +18,14 @@ from birthmark.calibration import Calibration
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
 from birthmark.errors import CouldNotJudge, InvalidCustomer, InvalidMarkFile
-from birthmark.extract import log10_p_of_sums
+from birthmark.extract import Pool, log10_p_of_sums
 from birthmark.keys import MarkKey, OwnerKey
 from birthmark.mark import Mark, provision
-from birthmark.measure import measure
+from birthmark.measure import Measured, measure
 from birthmark.models import ImageModel
 from birthmark.pictures import Picture
-from birthmark.sums import sums_of
+from birthmark.regression import Regression
+from birthmark.sums import sums_of, total_of
 from birthmark.tails import log10_p_of_subspace
 from birthmark.trace import Customers, _Part, read_customers
 from birthmark.verdict import verify
@@ -228,11 +231,41 @@ def test_inputs_that_carry_a_customer_s_mark_void_the_search(
     stale = once[min(evidence, key=evidence.__getitem__)]
     key = claim.mark_key(owner)
     fresh = measure(None, claim, key, suspect=lambda x: x, inputs=published.inputs)
-    customers.check_fresh(fresh, claim)
+    customers.check_controls(fresh, claim)
     inputs = [*published.inputs[2:], stale]
     measured = measure(None, claim, key, suspect=lambda x: x, inputs=inputs)
     with pytest.raises(CouldNotJudge, match="carries a customer's mark"):
-        customers.check_fresh(measured, claim)
+        customers.check_controls(measured, claim)
+
+
+def test_controls_that_carry_a_customer_s_mark_void_the_search(
+    session_claim: Owned, customers: Customers, sr_model: ImageModel, published: Published
+) -> None:
+    """Beside its negative whoever does not carry it would seem to be that customer."""
+    owner, claim, _ = session_claim
+    marked = Embedder(provision(owner, claim, NAMES[3]))
+    theirs = [marked.embed(sr_model.output(question)) for question in published.inputs]
+    fair, leaning = Regression.empty(1), Regression.empty(1)
+    for plain, of_customer in zip(published.plain, theirs, strict=True):
+        soft = cv2.GaussianBlur(plain, (0, 0), 0.6)
+        away = (2 * plain.astype(np.int16) - of_customer).clip(0, 255).astype(np.uint8)
+        fair.add(soft, plain, [soft])
+        leaning.add(soft, plain, [away])
+    measured = Measured(Pool(), fair, own=total_of(map(sums_of, published.plain)))
+    customers.check_controls(measured, claim)
+    with pytest.raises(CouldNotJudge, match="control: reference 1"):
+        customers.check_controls(dataclasses.replace(measured, regression=leaning), claim)
+    with pytest.raises(CouldNotJudge, match="control: the owner's unmarked outputs"):
+        own = total_of(map(sums_of, theirs))
+        customers.check_controls(dataclasses.replace(measured, own=own), claim)
+
+
+def test_a_customer_listed_twice_among_very_many_is_found(
+    session_claim: Owned, mark_key: MarkKey
+) -> None:
+    names = [f"customer {i}" for i in range(100_000)]
+    with pytest.raises(InvalidCustomer, match="'customer 99999' is listed twice"):
+        Customers([*names, names[-1]], session_claim[1], mark_key)
 
 
 def test_bad_customers(session_claim: Owned, mark_key: MarkKey, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -325,9 +324,7 @@ def test_adam_takes_the_steps_that_its_paper_says() -> None:
     trainer.step(batch, 0.01)
     # At the first step m / sqrt(v) is the sign of the gradient.
     for name, value in trainer.weights().items():
-        step = np.abs(value - before[name])
-        moved = step > 0
-        assert np.allclose(step[moved], 0.01, rtol=1e-3)
+        assert np.allclose(np.abs(value - before[name]), 0.01, rtol=1e-3), name
     assert trainer.size == sum(v.size for v in before.values())
 
 
@@ -454,12 +451,3 @@ def test_small_pictures_are_left_out_and_reported() -> None:
     steal(inputs, inputs, progress=lambda done, total, text: said.append(text), **SMALL)
     assert said[0] == "1 pairs; 1 smaller than a crop left out"
     assert len(said) == 13 and said[-1].startswith("loss ")
-
-
-def test_nothing_else_imports_the_engine_and_it_needs_no_torch() -> None:
-    package = Path(sys.modules["birthmark"].__file__ or "").parent
-    for file in package.glob("*.py"):
-        if file.name != "demo.py":  # it plays the thief, as the command line does
-            assert "birthmark.training" not in file.read_text(), file
-    for file in (package / "training").glob("*.py"):
-        assert "import torch" not in file.read_text(), file

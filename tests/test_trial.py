@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,18 @@ def test_a_declared_trial_asks_what_both_nonces_choose(
     assert [c.name for c in tried.controls] == ["inputs"] and tried.controls[0].log10_p > -3
 
 
-def test_either_nonce_alone_changes_the_choice(trial: Trial, session_claim: Owned) -> None:
+def test_either_nonce_alone_changes_the_choice(
+    trial: Trial, session_claim: Owned, digests: list[str]
+) -> None:
     key, claim, _ = session_claim
     mark_key = claim.mark_key(key)
     choices = {trial.joined(bytes([i]) * 32).revealed(mark_key).chosen() for i in range(20)}
     assert len(choices) > 15
-    alone = trial.revealed(mark_key)
-    assert alone.chosen() == trial.revealed(mark_key).chosen()
+    # The owner's derives from what is declared, so another time gives another one.
+    times = (datetime(2026, 1, 2, 0, 0, second, tzinfo=UTC) for second in range(20))
+    declared = (Trial.declare(key, claim, digests, 5, created=time) for time in times)
+    choices = {one.joined(bytes(32)).revealed(mark_key).chosen() for one in declared}
+    assert len(choices) > 15
     with pytest.raises(InvalidTrial, match="not been revealed"):
         trial.chosen()
 
@@ -86,6 +92,7 @@ def test_what_the_owner_cannot_change_afterwards(
         {"inputs": tuple(sorted(digests)[1:])},
         {"created": "2026-01-01T00:00:00Z"},
         {"mode": "informed"},
+        {"mode": "informed", "references": ("5" * 64,)},
         {"customer": "Acme"},
         {"tests_counted": 2},
         {"false_positive_rate": 0.01},
@@ -167,13 +174,14 @@ def test_what_cannot_be_declared(trial: Trial, change: dict[str, Any], message: 
         dataclasses.replace(trial, **change)
 
 
-@pytest.mark.parametrize("queries", [0, -1, 1000, True, 1.5])
+@pytest.mark.parametrize("queries", [0, -1, 1000, True, 1.5, "9" * 5000])
 def test_impossible_numbers_of_queries(
     session_claim: Owned, digests: list[str], queries: Any
 ) -> None:
     key, claim, _ = session_claim
-    with pytest.raises(InvalidTrial, match="queries"):
+    with pytest.raises(InvalidTrial, match="queries") as refused:
         Trial.declare(key, claim, digests, queries)
+    assert len(str(refused.value)) < 100
 
 
 @settings(max_examples=200)
@@ -190,6 +198,12 @@ def test_any_changed_byte_is_found(trial: Trial, session_claim: Owned, data: st.
         return  # the accused compares his nonce with the one he kept
     with pytest.raises(InvalidTrial):
         changed.check(session_claim[1])
+
+
+def test_a_time_without_a_zone_is_refused(session_claim: Owned, digests: list[str]) -> None:
+    key, claim, _ = session_claim
+    with pytest.raises(InvalidTrial, match="time zone"):
+        Trial.declare(key, claim, digests, 2, created=datetime(2026, 1, 1))
 
 
 def test_files(trial: Trial, tmp_path: Path) -> None:

@@ -17,3 +17,5 @@ export PYTHONPATH=$PWD/$package OPENCV_LOG_LEVEL=SILENT
 "$python" tools/mutants.py keys --sample "$1" tests/test_keys.py tests/test_shares.py
 "$python" tools/mutants.py exact_tests --sample "$1" tests/test_exact_tests.py tests/test_verdict.py tests/test_bundle.py
 "$python" tools/mutants.py verdict --sample "$1" tests/test_{exact_tests,verdict,bundle,trial,stamp}.py
+"$python" tools/mutants.py controls --sample "$1" tests/test_{references,exact_tests,trial}.py
+"$python" tools/mutants.py trial --sample "$1" tests/test_trial.py

@@ -17,7 +17,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ from birthmark.pictures import (
     through_jpeg,
 )
 from birthmark.progress import Progress
+from birthmark.resources import calibration_photographs
 from birthmark.training.alterations import perturb, prune, quantise
 from birthmark.training.surrogates import steal
 from birthmark.verdict import Verdict, verify
@@ -266,6 +267,7 @@ class Bench:
         tiles = squares(answers)
         blind = self._judge(tiles)
         informed, turned = (self._beside(suspect, turned=turned) for turned in (False, True))
+        referred = self._beside(suspect, references=[self._reference()])
         quality = [
             float(np.mean([psnr_db(a, b) for a, b in zip(pictures, self.truth, strict=True)]))
             for pictures in (self.own, answers)
@@ -293,6 +295,7 @@ class Bench:
             "jpeg75_log10_p": round(self._judge([through_jpeg(t, 75) for t in tiles]).log10_p, 1),
             "informed_log10_p": round(informed.log10_p, 1),
             "turned_log10_p": round(turned.log10_p, 1),
+            "referred_log10_p": round(referred.log10_p, 1),
             "decision": str(blind.decision),
             "informed_decision": str(informed.decision),
             "payload": blind.payload_is_claimed,
@@ -322,7 +325,18 @@ class Bench:
     def _judge(self, pictures: list[Picture]) -> Verdict:
         return verify(pictures, self.claim, self.key)
 
-    def _beside(self, suspect: ImageModel, *, turned: bool) -> Verdict:
+    def _reference(self) -> ImageModel:
+        """What the owner trains on his model's unmarked outputs for the package's photographs."""
+        rng = np.random.default_rng(7)
+        asked = [self._asked(read_picture(file), rng)[1] for file in calibration_photographs()]
+        answers = [self.model(x) for x in asked]
+        options = {"student": self.task.student, "seed": self.options.seed + 1000}
+        model = self.theft("reference", asked, answers, **options)
+        return ImageModel(model.SerializeToString(), name="reference")
+
+    def _beside(
+        self, suspect: ImageModel, *, turned: bool = False, references: Sequence[ImageModel] = ()
+    ) -> Verdict:
         """The informed verdict, each input asked once or in eight orientations."""
         return verify(
             None,
@@ -331,6 +345,7 @@ class Bench:
             suspect=suspect,
             inputs=self.held_out,
             model=self.model,
+            references=references,
             turned=turned,
         )
 
@@ -384,14 +399,16 @@ def write_results() -> None:
         " photographs that",
         f"nobody was trained on, `{FEW}` over the first {FEW} of them, `JPEG 75` over all after"
         " compression, `informed` beside",
-        "the owner's own model, `turned` the same with each input asked in eight orientations."
-        " `PSNR` is the surrogate's less",
-        "the model's, against the photographs themselves.",
+        "the owner's own model, `turned` the same with each input asked in eight orientations,"
+        " `reference` with a",
+        "network of the owner's beside it that learned the model's unmarked outputs (usual student,"
+        " another seed, twelve photographs).",
+        "`PSNR` is the surrogate's less the model's, against the photographs themselves.",
         "`emblem` is the normalised correlation of the likeliest emblem with the claim's, blind and"
         " informed: bold where the",
         "verdict trusts it and it is the claimed one. A row without one was read before there were"
-        " extractor and emblem; `turned` was read",
-        "of rows that matter to it.",
+        " extractor and emblem; `turned` and",
+        "`reference` were read of rows that matter to them.",
         "",
     ]
     for folder in sorted(p for p in (HERE / "rows").iterdir() if p.is_dir()):
@@ -404,17 +421,20 @@ def write_results() -> None:
             f"    python bench/surrogates/run.py --task {folder.name}",
             "",
             "| thief | parameters | MSE to the model | PSNR dB | pictures | blind | "
-            f"{FEW} | JPEG 75 | informed | turned | emblem |",
-            "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|",
+            f"{FEW} | JPEG 75 | informed | turned | reference | emblem |",
+            "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|",
         ]
         for r in found:
             better = r["surrogate_psnr_db"] - r["model_psnr_db"]
-            turned = f"{r['turned_log10_p']:.1f}" if "turned_log10_p" in r else "–"
+            turned, referred = (
+                f"{r[name]:.1f}" if name in r else "–"
+                for name in ("turned_log10_p", "referred_log10_p")
+            )
             lines.append(
                 f"| {r['group']}: {r['row']} | {r['parameters']} | {r['mse_to_model']:.1f}"
                 f" | {better:+.2f} | {r['pictures']} | {r['blind_log10_p']:.1f}"
                 f" | {r['blind_few_log10_p']:.1f} | {r['jpeg75_log10_p']:.1f}"
-                f" | {r['informed_log10_p']:.1f} | {turned} | {emblem_of(r)} |"
+                f" | {r['informed_log10_p']:.1f} | {turned} | {referred} | {emblem_of(r)} |"
             )
         lines.append("")
         worse = [

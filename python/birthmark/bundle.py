@@ -54,7 +54,7 @@ from birthmark.extract import PictureStatistics, Pool, Statistics, extractor_sha
 from birthmark.files import StrPath, write_atomically
 from birthmark.geometry import Geometry
 from birthmark.keys import ClaimKey, OwnerKey
-from birthmark.measure import MOST_REFERENCES, Measured
+from birthmark.measure import Measured
 from birthmark.payload import MOST_DOUBT
 from birthmark.protocol import HYPOTHESES, NOT_SAID, PROTOCOL
 from birthmark.regression import Regression
@@ -65,7 +65,7 @@ from birthmark.tails import (
     log10_p_of_cosine,
     p_of,
 )
-from birthmark.trial import Trial
+from birthmark.trial import MOST_REFERENCES, Trial
 from birthmark.verdict import (
     LOG10_KEYS_IN_DOUBT,
     Verdict,
@@ -174,7 +174,19 @@ def recheck(path: StrPath, key: OwnerKey | ClaimKey | None = None) -> Rechecked:
     except OSError as error:
         raise InvalidVerdict(f"{path}: {error.strerror or error}") from error
     except InvalidVerdict as error:
-        raise InvalidVerdict(f"{path}: {error}") from None
+        raise InvalidVerdict(f"{path}: {error}{_another_version(whole)}") from None
+
+
+def _another_version(whole: bytes) -> str:
+    """What to add to a refusal where the bundle was made by a birthmark that reads otherwise."""
+    try:
+        stated = json.loads(unpack(whole)["verdict.json"])
+        if stated["extractor_sha256"] != extractor_sha256():
+            version = str(stated["code_version"])[:40]
+            return f" (made by birthmark {version}, which reads marks otherwise: use that one)"
+    except (InvalidVerdict, ValueError, RecursionError, KeyError, TypeError):
+        pass
+    return ""
 
 
 def _repeat(members: dict[str, bytes], key: OwnerKey | ClaimKey | None) -> Rechecked:

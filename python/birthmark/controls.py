@@ -66,7 +66,12 @@ def check_controls(
         controls.append(Control("the owner's unmarked outputs", asked, _least_of(both)))
     if measured.regression is not None:
         for i in range(measured.regression.references):
-            cosines = _cosines(measured.regression.of_reference(i), calibration, key, claim)
+            try:
+                cosines = _cosines(measured.regression.of_reference(i), calibration, key, claim)
+            except CouldNotJudge:
+                raise CouldNotJudge(
+                    f"reference {i + 1} answers as the owner's model does: it is no reference"
+                ) from None
             both = (log10_p_of_cosine(sign * c, n) for c, n in cosines for sign in (1, -1))
             controls.append(Control(f"reference {i + 1}", asked, _least_of(both)))
     for control in controls:

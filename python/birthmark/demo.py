@@ -32,6 +32,7 @@ from birthmark.models import ImageModel
 from birthmark.pictures import Picture, gather_pictures, psnr_db, read_picture, write_png
 from birthmark.progress import Progress
 from birthmark.report import write_report
+from birthmark.report.examples import AMPLIFIED, amplified_difference
 from birthmark.verdict import Verdict, verify
 
 STEPS = 5000
@@ -290,8 +291,8 @@ def _examples(plain: Picture, marked: Picture) -> list[tuple[str, Picture]]:
     """A piece of a picture without the mark, the mark's residual, and the piece with it."""
     top, left = (max(0, (side - 256) // 2) for side in plain.shape[:2])
     a, b = (p[top : top + 256, left : left + 256] for p in (plain, marked))
-    residual = np.clip((b.astype(np.int16) - a) * 20 + 128, 0, 255).astype(np.uint8)
-    return [("host", a), ("residual x 20", residual), ("published", b)]
+    residual = amplified_difference(b, a)
+    return [("host", a), (f"residual x {AMPLIFIED}", residual), ("published", b)]
 
 
 if __name__ == "__main__":

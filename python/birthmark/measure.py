@@ -37,12 +37,11 @@ from birthmark.pictures import Picture, check_picture, gather_pictures, read_pic
 from birthmark.regression import Regression
 from birthmark.sums import Sums, sums_of, texture
 from birthmark.suspects import SuspectPictures, name_of, path_of
-from birthmark.trial import Trial
+from birthmark.trial import MOST_REFERENCES, Trial
 
 # Texture energy below which nothing is said: about that of a 64 x 64 square of a photograph.
 _LEAST_ENERGY = 64 * 64 * 600**2
 
-MOST_REFERENCES = 8
 # So many answers are kept as pictures, for the report.
 _EXAMPLES = 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +88,9 @@ def publish(
         model: the ONNX model; None to mark the pictures as they are.
         kernel: as :class:`birthmark.Embedder`.
         threads: of the model, as :class:`birthmark.ImageModel`.
-        resume: fill the folder in place, and go on where an earlier such run was interrupted. Until
-            all is there, :data:`UNFINISHED` in it says which mark and model it is for.
+        resume: fill the folder in place, and go on where an earlier such run was interrupted, or
+            with what failed in it, which may have been mended. Until all is there,
+            :data:`UNFINISHED` in it says which mark and model it is for.
         engine: who does the work; by default this process. Workers must reach ``inputs``,
             ``output`` and ``model`` under the same names.
         progress: called as (done, total, name).
@@ -103,7 +104,7 @@ def publish(
         OSError: the output cannot be written.
     """
     files = gather_pictures(inputs).files
-    targets = [f"{file.stem}.png" for file in files]
+    targets = [_target(file) for file in files]
     if len(set(targets)) < len(files):
         raise InvalidPicture("two inputs have the same stem; their outputs would be one file")
     where = None if model is None else str(_absolute(as_path(model)))
@@ -111,7 +112,7 @@ def publish(
     recipe = _Recipe(mark.data, kernel, where, sha256, threads)
     _tools(recipe)  # what is wrong with model or kernel is said before any work is done
     failed: list[str] = []
-    with _filled(as_path(output), recipe, files, resume) as (folder, present):
+    with _filled(as_path(output), recipe, files, resume, failed) as (folder, present):
         jobs = (
             _Job(name_of(file), _absolute(file), folder / target)
             for file, target in zip(files, targets, strict=True)
@@ -123,8 +124,6 @@ def publish(
                 progress(already + i + 1, len(files), name)
             if why:
                 failed.append(f"{name}: {why}")
-        if len(failed) == len(files):
-            raise InvalidPicture(f"none of {len(files)} could be published: {listed(failed)}")
     return Published(len(files) - len(failed), tuple(failed))
 
 
@@ -182,15 +181,23 @@ def _absolute(path: AnyPath) -> AnyPath:
 
 @contextmanager
 def _filled(
-    output: AnyPath, recipe: _Recipe, files: Sequence[AnyPath], resume: bool
+    output: AnyPath,
+    recipe: _Recipe,
+    files: Sequence[AnyPath],
+    resume: bool,
+    failed: Sequence[str],
 ) -> Iterator[tuple[AnyPath, frozenset[str]]]:
-    """The folder to fill, and the names of what is in it already."""
+    """The folder to fill, and the names of what is in it already.
+
+    The body fills ``failed``, one for each file that could not be published.
+    """
     if isinstance(output, Path) and not resume:
         with folder_atomically(output) as folder:
             yield folder, frozenset()
+            _check_some_published(files, failed)
             remove_abandoned(folder)  # of workers that died while they wrote
         return
-    record, this_run = output / UNFINISHED, recipe.record() + _of_inputs(files)
+    record, this_run = output / UNFINISHED, recipe.record() + _of_inputs(files, files)
     present = _present(output)
     if present and not (resume and UNFINISHED in present):
         raise OutputExists(
@@ -198,7 +205,10 @@ def _filled(
             if resume
             else f"{output}: output folder exists and is not empty"
         )
-    if present and read_bytes(record, _MOST_RECORD_BYTES) != this_run:
+    if present and read_bytes(record, _MOST_RECORD_BYTES) not in (
+        this_run,
+        _after_failures(recipe, files, present),
+    ):
         raise OutputExists(f"{output}: the interrupted run had another mark or model, or inputs")
     if isinstance(output, Path):
         output.mkdir(parents=True, exist_ok=True)
@@ -206,16 +216,35 @@ def _filled(
     yield _absolute(output), present
     if isinstance(output, Path):
         remove_abandoned(output)
+    if failed:
+        write_atomically(record, _after_failures(recipe, files, _present(output)))
+        _check_some_published(files, failed)
+        return
     with suppress(FileNotFoundError):  # another run of the same was done first
         record.unlink()
 
 
-def _of_inputs(files: Sequence[AnyPath]) -> bytes:
-    """Changes when a file on this machine does, or where there is another URL."""
+def _check_some_published(files: Sequence[AnyPath], failed: Sequence[str]) -> None:
+    if len(failed) == len(files):
+        raise InvalidPicture(f"none of {len(files)} could be published: {listed(failed)}")
+
+
+def _target(file: AnyPath) -> str:
+    return f"{file.stem}.png"
+
+
+def _after_failures(recipe: _Recipe, files: Sequence[AnyPath], present: frozenset[str]) -> bytes:
+    """The record of a run that came to its end: what it could not publish may be mended."""
+    return recipe.record() + _of_inputs(files, [f for f in files if _target(f) in present])
+
+
+def _of_inputs(files: Sequence[AnyPath], fixed: Collection[AnyPath]) -> bytes:
+    """Changes when one of ``fixed`` on this machine does, or where there is another name."""
+    fixed = frozenset(fixed)
     whole = hashlib.sha256()
     for file in files:
         known = file.shown if isinstance(file, RemotePath) else str(file.absolute())
-        if isinstance(file, Path):
+        if isinstance(file, Path) and file in fixed:
             with suppress(OSError):  # one that cannot be read is named when it is its turn
                 found = file.stat()
                 known += f" {found.st_size} {found.st_mtime_ns}"

@@ -112,9 +112,15 @@ class RemotePath(os.PathLike[str]):
     def read_bytes(self, most: int) -> bytes:
         """The content. Raises OSError (EFBIG) beyond ``most`` bytes."""
         with self._store() as (store, path):
-            if store.size(path) > most:
+            size = store.size(path)
+            if size is None:  # a web server need not say
+                data = _read_beginning(store, path, most + 1)
+                size = len(data)
+            elif size <= most:
+                data = bytes(store.cat_file(path))
+            if size > most:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self.shown)
-            return bytes(store.cat_file(path))
+            return data
 
     def write_bytes(self, data: bytes | memoryview) -> None:
         """Write the content. An object store shows all of it or, if that fails, what was before."""
@@ -162,6 +168,16 @@ class RemotePath(os.PathLike[str]):
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         said = said.replace(self.url, self.shown)
         return " ".join(said.split())[:_MOST_REASON_CHARACTERS] or type(error).__name__
+
+
+def _read_beginning(store: Any, path: str, count: int) -> bytes:
+    """The first ``count`` bytes, or all there are."""
+    data = bytearray()
+    with store.open(path, "rb") as stream:
+        # A stream of a web server gives what has arrived, which may be less than it is asked for.
+        while len(data) < count and (more := stream.read(count - len(data))):
+            data += more
+    return bytes(data)
 
 
 AnyPath = Path | RemotePath

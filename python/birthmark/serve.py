@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import os
 import secrets
 import tempfile
 import threading
@@ -38,6 +39,7 @@ MAX_PICTURE_PIXELS = 1 << 25
 MOST_PICTURES = 50_000
 MOST_CASES = 16
 _MOST_NAME_CHARACTERS = 300
+_MOST_LENGTH_DIGITS = 20
 _TIMEOUT_S = 60
 
 
@@ -197,6 +199,8 @@ class _Handler(BaseHTTPRequestHandler):
             status, body = refused.status, _json({"error": str(refused)})
         except BirthmarkError as error:
             status, body = 422, _json({"error": str(error)})
+        except Exception as error:  # a full disk, or a defect of ours: whoever asked is told
+            kind, status, body = _JSON, 500, _json({"error": _unexpected(error)})
         self.send_response(status)
         for name, value in {
             "Content-Type": kind,
@@ -258,6 +262,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
             raise _Refused(411, "the length is missing")
+        if len(length) > _MOST_LENGTH_DIGITS:
+            raise _Refused(400, "a length of too many digits")
         if int(length) > most:
             raise _Refused(413, f"larger than {most} bytes")
         data = self.rfile.read(int(length))
@@ -267,6 +273,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 _JSON = "application/json"
+
+
+def _unexpected(error: Exception) -> str:
+    """What is said of it. Not its own message, which may name a path of this machine."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return f"unexpected {type(error).__name__}"
 
 
 def _json(value: Any) -> bytes:

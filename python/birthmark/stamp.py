@@ -7,6 +7,7 @@ the same.
 
 from __future__ import annotations
 
+import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 MAX_STAMP_BYTES = 100_000
+_MOST_REASON_CHARACTERS = 200
 _TIMEOUT_S = 30.0
 _SHA256_OID = "2.16.840.1.101.3.4.2.1"
 _PEM_MOST_BYTES = 1 << 20
@@ -63,9 +65,9 @@ def request_stamp(message: bytes, url: str, *, timeout_s: float = _TIMEOUT_S) ->
         request = urllib.request.Request(url, wanted.as_bytes(), header)
         with urllib.request.urlopen(request, timeout=timeout_s) as answer:
             data: bytes = answer.read(MAX_STAMP_BYTES + 1)
-    except (OSError, ValueError) as error:  # URLError is an OSError
-        reason = getattr(error, "reason", None) or error
-        raise StampUnavailable(f"{url}: {reason}") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
+        reason = " ".join(str(getattr(error, "reason", None) or error).split())
+        raise StampUnavailable(f"{url}: {reason[:_MOST_REASON_CHARACTERS]}") from None
     response = _decode(data)
     if response.status != rfc3161_client.PKIStatus.GRANTED:
         why = "; ".join(response.status_string) or f"status {response.status}"

@@ -29,6 +29,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -148,7 +149,7 @@ class Customers:
         if not 0 < len(self.names) <= MOST_CUSTOMERS:
             raise InvalidCustomer(f"1 to {MOST_CUSTOMERS} customers are needed")
         if len(set(self.names)) < len(self.names):
-            twice = next(name for name in self.names if self.names.count(name) > 1)
+            twice = next(name for name, n in Counter(self.names).items() if n > 1)
             raise InvalidCustomer(f"the customer {twice!r} is listed twice")
         calibration = Calibration.from_bytes(claim.calibration)
         self._searches = SEARCHES * claim.draws
@@ -207,8 +208,11 @@ class Customers:
             self._searches,
         )
 
-    def check_fresh(self, measured: Measured, claim: Claim) -> None:
-        """Return if no input of a suspect carries any customer's mark, else raise.
+    def check_controls(self, measured: Measured, claim: Claim) -> None:
+        """Return if what a suspect was asked and compared with carries no customer's mark.
+
+        No input may carry one; the owner's outputs and references may not carry its negative
+        either, as in a verdict (:func:`birthmark.controls.check_controls`).
 
         Raises:
             CouldNotJudge: one does; names it.
@@ -223,6 +227,23 @@ class Customers:
             if log10_p_of_cosine(best, len(z)) + math.log10(tests) < -4:
                 raise CouldNotJudge(
                     f"{entry.name}: this input carries a customer's mark itself; ask fresh inputs"
+                )
+        read = []
+        if measured.own is not None:
+            of_own = read_echo(measured.own, calibration)
+            read.append(("the owner's unmarked outputs", of_own, self.directions))
+        if measured.regression is not None:
+            for i in range(measured.regression.references):
+                equations, name = measured.regression.of_reference(i), f"reference {i + 1}"
+                read.append((name, equations.read(calibration), self.directions))
+                read.append((name, equations.read_tint(calibration), self.tint_directions))
+        for name, z, directions in read:
+            best = float(np.abs(directions @ z.astype(np.float32)).max() / np.linalg.norm(z))
+            tests = 2 * len(self.names) * len(read)
+            if log10_p_of_cosine(best, len(z)) + math.log10(tests) < -4:
+                raise CouldNotJudge(
+                    f"control: {name}: marked for a customer, it seems, so nothing can be said"
+                    " beside it"
                 )
 
     def _name_alone(self, parts: Sequence[_Part], bound: float) -> list[Named]:

@@ -22,6 +22,7 @@ from birthmark.files import StrPath, write_atomically
 from birthmark.keys import MarkKey, OwnerKey, check_customer
 
 MOST_INPUTS = 100_000
+MOST_REFERENCES = 8
 MOST_TESTS = 10**12
 NONCE_BYTES = 32
 _MAX_FILE_BYTES = 1 << 24
@@ -81,17 +82,16 @@ class Trial:
                 f"trial: inputs are not sorted, different, and at most {MOST_INPUTS}"
             )
         if type(self.queries) is not int or not 0 < self.queries <= len(self.inputs):
-            raise InvalidTrial(
-                f"trial: {self.queries} queries of {len(self.inputs)} inputs cannot be"
-            )
+            raise InvalidTrial("trial: queries are 1 at least, and as many as inputs at most")
         if self.mode not in ("blind", "informed"):
             raise InvalidTrial("trial: it is neither blind nor informed")
-        if len(set(self.references)) < len(self.references) or (
-            self.references and self.mode == "blind"
-        ):
-            raise InvalidTrial("trial: references are different, and of an informed trial")
+        most = MOST_REFERENCES if self.mode == "informed" else 0
+        if not len(set(self.references)) == len(self.references) <= most:
+            raise InvalidTrial(
+                f"trial: references are different, {MOST_REFERENCES} at most, none in a blind one"
+            )
         if type(self.tests_counted) is not int or not 0 < self.tests_counted <= MOST_TESTS:
-            raise InvalidTrial(f"trial: {self.tests_counted} tests cannot be counted")
+            raise InvalidTrial(f"trial: 1 to {MOST_TESTS} tests can be counted")
         if type(self.false_positive_rate) is not float or not 0 < self.false_positive_rate <= 0.01:
             raise InvalidTrial("trial: a false-positive rate is above 0 and at most .01")
         try:
@@ -135,8 +135,14 @@ class Trial:
         Raises:
             InvalidClaim: the claim is not this key's.
             InvalidCustomer: the customer's name cannot be one.
-            InvalidTrial: no such number of queries or tests, no such rate, or too many inputs.
+            InvalidTrial: no such number of queries or tests, no such rate, too many inputs or
+                references, or the claimed model as a reference.
         """
+        references = tuple(references)
+        if claim.model_sha256 in references:
+            raise InvalidTrial("trial: the claimed model itself is no reference")
+        if created is not None and created.tzinfo is None:
+            raise InvalidTrial("trial: the time has no time zone")
         rate = claim.false_positive_rate if false_positive_rate is None else false_positive_rate
         draft = cls(
             claim_digest=claim.digest.hex(),
@@ -144,7 +150,7 @@ class Trial:
             customer="" if customer is None else check_customer(customer),
             tests_counted=tests_counted,
             false_positive_rate=rate,
-            references=tuple(references),
+            references=references,
             queries=queries,
             inputs=tuple(sorted(set(inputs))),
             created=to_time(created or datetime.now(UTC)),

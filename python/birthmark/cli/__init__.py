@@ -167,17 +167,17 @@ def _verify(options: argparse.Namespace) -> int:
             bundle=options.verdict,
             examples=_examples(verdict, pictures),
         )
-    with shared.open_registry(options) as registry:
-        if registry:
-            given = [options.suspect] if options.suspect else options.pictures
-            registry.add_verdict(verdict, " ".join(name_of(as_path(path)) for path in given))
-    shared.remove_checkpoint(options)
     if options.json:
         print(json.dumps({**verdict.summary(), **trusted}))
     else:
         _print_verdict(verdict)
         for name, said in trusted.items():
             print(f"{name:>15}  {shared.printable(said)}")
+    with shared.open_registry(options) as registry:
+        if registry:
+            given = [options.suspect] if options.suspect else options.pictures
+            registry.add_verdict(verdict, " ".join(name_of(as_path(path)) for path in given))
+    shared.remove_checkpoint(options)
     return 0 if verdict.decision is Decision.MARKED else 1
 
 

@@ -200,13 +200,13 @@ def _trace(options: argparse.Namespace) -> int:
     from birthmark.trace import SEARCHES, Customers, read_customers
     from birthmark.verdict import judge
 
-    if options.verdict:
-        if options.trial:
-            raise ValueError("--verdict goes without --trial, which is about one mark; use verify")
-        shared.new_file(options.verdict)
+    if options.trial:
+        raise ValueError("a trial is about one mark, which verify looks for")
+    shared.new_files(options.verdict, kept=options.checkpoint)
     if options.mark_file:
-        if options.pictures or options.suspect or options.verdict:
-            raise ValueError("--mark-file goes without pictures, --suspect and --verdict")
+        beside = (options.pictures, options.suspect, options.inputs, options.model)
+        if any((*beside, options.reference, options.turned, options.verdict, options.checkpoint)):
+            raise ValueError("--mark-file goes without pictures, a suspect and their options")
     else:
         shared.check_suspect(options)
     if not options.customers and not options.registry:
@@ -242,7 +242,7 @@ def _trace(options: argparse.Namespace) -> int:
             progress=progress,
         )
         progress.close()
-        customers.check_fresh(measured, claim)
+        customers.check_controls(measured, claim)
         estimate = measured.estimate(calibration)
         tint = measured.tint_estimate(calibration)
     found = customers.trace(estimate, options.false_positive_rate, tint=tint)
@@ -361,7 +361,7 @@ def _declare(options: argparse.Namespace) -> int:
         informed=options.informed,
         references=[ImageModel(path).sha256 for path in options.reference],
         customer=options.customer,
-        tests_counted=options.tests_counted or 1,
+        tests_counted=1 if options.tests_counted is None else options.tests_counted,
         false_positive_rate=options.false_positive_rate,
     )
     trial.save(options.output)

@@ -161,6 +161,8 @@ def _claim(options: argparse.Namespace) -> int:
     from birthmark.models import ImageModel
 
     shared.new_file(options.output)
+    with shared.open_registry(options):
+        pass  # one that cannot be used is said before any work is done
     key = shared.load_key(options)
     logo = Path(options.logo).read_bytes() if options.logo else None
     model = ImageModel(options.model, threads=options.threads)
@@ -279,7 +281,7 @@ def _surrogate(options: argparse.Namespace) -> int:
 
     if bool(options.model) == bool(options.outputs) or not (options.model or options.inputs):
         raise ValueError("give either --inputs and --outputs, or --model, which makes its outputs")
-    shared.new_file(options.output)
+    shared.new_files(options.output, kept=options.checkpoint)
     progress = Progress("stealing")
     if options.model:
         model = ImageModel(options.model, threads=options.threads)

@@ -305,9 +305,13 @@ def count(text: str) -> int:
 def new_files(*paths: str | None, kept: str | None = None) -> None:
     """Refuse outputs of which two are one file (or one is that which is ``kept``), or as alone."""
     wanted = [path for path in paths if path]
-    real = [real_path(as_path(path)) for path in (*wanted, kept) if path]
-    if len(set(real)) < len(real):
-        raise ValueError(f"{wanted[-1]}: named for two things; each needs a file of its own")
+    seen: set[str] = set()
+    for path in (*wanted, kept):
+        real = real_path(as_path(path)) if path else None
+        if real in seen:
+            raise ValueError(f"{path}: named for two things; each needs a file of its own")
+        if real:
+            seen.add(real)
     for path in wanted:
         new_file(path)
 
@@ -352,11 +356,10 @@ def _secret(descriptor: int | None, variable: str, what: str, option: str, twice
     # From here on there are secrets in memory: a crash must not write them to a core file.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if descriptor is not None:
-        with os.fdopen(descriptor, encoding="utf-8", closefd=False) as stream:
-            try:
-                return stream.readline().rstrip("\r\n")
-            except UnicodeDecodeError:  # its message would show some of it
-                raise WrongPassphrase(f"the {what} is not UTF-8 text") from None
+        try:
+            return _line_from(descriptor).decode().rstrip("\r\n")
+        except UnicodeDecodeError:  # its message would show some of it
+            raise WrongPassphrase(f"the {what} is not UTF-8 text") from None
     if variable in os.environ:
         return os.environ[variable]
     if not sys.stdin.isatty():
@@ -365,6 +368,14 @@ def _secret(descriptor: int | None, variable: str, what: str, option: str, twice
     if twice and getpass.getpass("once more: ") != typed:
         raise WrongPassphrase("the two passphrases differ")
     return typed
+
+
+def _line_from(descriptor: int) -> bytes:
+    """The next line. Not a byte beyond it is read: another secret may follow."""
+    line = bytearray()
+    while not line.endswith(b"\n") and (byte := os.read(descriptor, 1)):
+        line += byte
+    return bytes(line)
 
 
 def load_key(options: argparse.Namespace) -> OwnerKey:

@@ -75,7 +75,10 @@ class Registry:
         except ImportError:
             raise RegistryError("a registry needs pip install 'birthmark[registry]'") from None
         try:
-            url = sqlalchemy.make_url(where if "://" in where else f"sqlite:///{where}")
+            if "://" in where:
+                url = sqlalchemy.make_url(where)
+            else:  # in a URL's text "?" and "%" would not be the file's name
+                url = sqlalchemy.URL.create("sqlite", database=where)
             self.name = url.render_as_string(hide_password=True)
             self._engine = _engine(url)
         except Exception as error:  # a malformed URL, or a driver that is not installed

@@ -387,7 +387,7 @@ def _counted(verdict: Verdict) -> str:
     geometry = verdict.measured.geometry or Geometry()
     rows = [
         ("Scales and angles tried", str(geometry.tried)),
-        ("Other tests of this suspect, as stated", str(verdict.tests_counted // geometry.tried)),
+        ("Tests of this suspect in all, as stated", str(verdict.tests_counted // geometry.tried)),
         ("Marks among which the owner drew", str(verdict.claim.draws)),
         ("Hypotheses counted: the product", str(verdict.tests_counted * verdict.claim.draws)),
         ("p before", power(uncounted_log10_p(verdict))),

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from birthmark.calibration import FloatArray
+from birthmark.report.wording import raised
 
 # Stand-ins that no colour map makes, and what the page calls them.
 _INK, _SOFT, _LINE, _BAR, _MARK = "#010203", "#010204", "#010205", "#010206", "#010207"
@@ -212,7 +213,7 @@ def pictures_alone(log10_p: Sequence[float]) -> str:
 def _power_of_ten(value: float, _position: int | None = None) -> str:
     if value == 0:
         return "1"
-    return "10" + str(round(value)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return raised(round(value))
 
 
 def _svg(draw: Callable[[Axes], None], prefix: str) -> str:

@@ -9,7 +9,7 @@ The operator set is 17, which every onnxruntime since 1.12 can run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -109,50 +109,6 @@ class Graph:
         self._known: dict[tuple[str, Shape, bytes], Tensor] = {}
         self._taken: set[str] = set()
         self._counts: dict[str, int] = {}
-
-    @classmethod
-    def from_model(
-        cls,
-        model: onnx.ModelProto,
-        parameters: Iterable[str] = (),
-        sizes: Mapping[str, int] | None = None,
-    ) -> Graph:
-        """A graph with the nodes of ``model``.
-
-        Args:
-            model: a float32 model of the standard operators, without control flow.
-            parameters: the initialisers that train.
-            sizes: values for the named dynamic sizes of its inputs, which training needs.
-
-        Raises:
-            InvalidModel: a parameter is not an initialiser, or the model has other operators only.
-        """
-        opsets = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
-        if not opsets:
-            raise InvalidModel("the model does not use the standard ONNX operators")
-        graph = cls(opset=opsets[0])
-        graph.constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
-        for node in model.graph.node:
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                graph.constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
-            else:
-                graph.append([node])
-        for name in parameters:
-            if name not in graph.constants:
-                raise InvalidModel(f"the model has no initialiser named {name!r} to train")
-            graph.parameters[name] = graph.constants.pop(name)
-        graph._taken |= {*graph.constants, *graph.parameters}
-        for value in model.graph.input:
-            if value.name not in graph._taken:
-                tensor = value.type.tensor_type
-                dims = [
-                    (sizes or {}).get(d.dim_param, d.dim_param) or d.dim_value
-                    for d in tensor.shape.dim
-                ]
-                graph.input(
-                    value.name, dims, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-                )
-        return graph
 
     def shell(self) -> Graph:
         """A graph with this one's inputs, constants and taken names, but none of its nodes."""

@@ -173,12 +173,11 @@ def steal(
         rng = np.random.default_rng((seed, trainer.done))
         rate = one_cycle(trainer.done, steps, lr)
         value = trainer.step(pairs.batch(rng, batch, augment, disturbances), rate)
-        if checkpoint is not None and trainer.done % CHECKPOINT_EVERY in (0, steps):
+        is_due = trainer.done % CHECKPOINT_EVERY == 0 or trainer.done == steps
+        if checkpoint is not None and is_due:
             trainer.save(checkpoint)
         if progress:
             progress(trainer.done, steps, f"loss {value:.2f}")
-    if checkpoint is not None:
-        trainer.save(checkpoint)
     losses = np.array(trainer.losses, np.float32)
     metadata = {
         "recipe": json.dumps(asdict(recipe), sort_keys=True),
