@@ -80,11 +80,16 @@ def main() -> None:
     blind = print_table("blind", found, claim, options.keys)
 
     kinds = informed_kinds(photos["eval"], small, plain, marked)
-    for i, path in enumerate(options.surrogates, 1):
-        network = ImageModel(path, threads=1)
-        answers = [network(x) for x in small]
-        kinds[f"surrogate of unmarked outputs {i}"] = answers.__getitem__
+    networks = [ImageModel(path, threads=1) for path in options.surrogates]
+    answers = [[network(x) for x in small] for network in networks]
+    for i, of_network in enumerate(answers, 1):
+        kinds[f"surrogate of unmarked outputs {i}"] = of_network.__getitem__
     found = [(kind, beside_the_model(make, plain, calibration)) for kind, make in kinds.items()]
+    for i, of_network in enumerate(answers):
+        others = [other for j, other in enumerate(answers) if j != i]
+        if others:
+            read = beside_the_model(of_network.__getitem__, plain, calibration, others)
+            found.append((f"surrogate {i + 1} beside a reference", read))
     informed = print_table("informed, echo and tint together", found, claim, options.keys)
     if options.write:
         facts = {"extractor_sha256": extractor_sha256(), "keys": options.keys}
@@ -158,12 +163,16 @@ def pool_of(make: Callable[[int], Picture], count: int) -> Pool:
 
 
 def beside_the_model(
-    make: Callable[[int], Picture], own: list[Picture], calibration: Calibration
+    make: Callable[[int], Picture],
+    own: list[Picture],
+    calibration: Calibration,
+    references: Sequence[list[Picture]] = (),
 ) -> list[FloatArray]:
     """Echo and tint as an informed test reads them."""
-    regression = Regression.empty()
+    regression = Regression.empty(len(references))
     for i, picture in enumerate(own):
-        regression.add(np.ascontiguousarray(make(i)), picture)
+        besides = [reference[i] for reference in references]
+        regression.add(np.ascontiguousarray(make(i)), picture, besides)
     return [regression.read(calibration), regression.read_tint(calibration)]
 
 

@@ -261,7 +261,8 @@ def test_a_trial_from_declaration_to_recheck(work: Path, run: Run, models_folder
     assert len(json.loads(run("recheck r.zip --key owner.key --json")[1])["references"]) == 1
     declare = f"declare {OWNER}--inputs photos --queries 4 --informed --reference learned.onnx "
     assert run(declare + "-o beside.json")[0] == 0
-    assert run(ask + beside + "--trial beside.json")[0] == 1
+    code, out, _ = run(ask + beside + "--trial beside.json")
+    assert code == 1 and "references  1; without them p = " in out
     refused(run(ask + f"--model {model} --trial beside.json"), "references are not those")
     refused(run(ask + "--reference learned.onnx"), "goes with --model")
     refused(run(f"surrogate --model {model} --outputs photos -o x.onnx"), "either")

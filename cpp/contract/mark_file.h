@@ -5,7 +5,7 @@
 //   bytes  6..7    number of gains for each tone
 //   bytes  8..9    number of tones
 //   bytes 10..11   0
-//   bytes 12..27   mark id: says which claim the mark belongs to, and nothing else
+//   bytes 12..27   mark id: a public name of this one mark, of a claim, customer or device
 //   then           gains, 16 bits each, [row][tone] as in arithmetic.h
 //   last 4         CRC-32 (IEEE 802.3) of everything before
 #ifndef BIRTHMARK_CONTRACT_MARK_FILE_H_

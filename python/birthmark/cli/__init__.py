@@ -228,6 +228,16 @@ def _of_tint(verdict: Verdict) -> list[tuple[str, str]]:
     return [("tint", f"p = {p}, {tint.chips_matched} of {tint.coordinates} chips")]
 
 
+def _of_asking(verdict: Verdict) -> list[tuple[str, str]]:
+    """How a suspect was asked, where it was not once and beside the owner's model alone."""
+    rows = [("asked", "each input in all eight orientations")] if verdict.measured.turned else []
+    without = verdict.log10_p_without_references
+    if without is not None:
+        count = len(verdict.measured.references)
+        rows.append(("references", f"{count}; without them p = {shared.p_text(without)}"))
+    return rows
+
+
 def _print_verdict(verdict: Verdict) -> None:
     tests = verdict.tests
     for name, value in (
@@ -242,6 +252,7 @@ def _print_verdict(verdict: Verdict) -> None:
         ("chips", f"{tests.chips_matched} of {tests.coordinates}"),
         ("decoys as good", f"{tests.decoys_as_good} of {tests.decoys}"),
         *_of_tint(verdict),
+        *_of_asking(verdict),
     ):
         print(f"{name:>15}  {value}")
     _print_emblems(verdict)
