@@ -12,7 +12,7 @@ are. Hence
 * decoys: the same cosine under fresh random directions, p = (b + 1)/(m + 1)
   (Phipson & Smyth 2010).
 
-The cosine test decides; the other two must agree with it, or there is no verdict.
+The cosine test decides; the other two must agree with it, or the verdict is UNDECIDED.
 """
 
 from __future__ import annotations

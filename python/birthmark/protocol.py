@@ -18,7 +18,7 @@ PROTOCOL = (
     " stands in the signed claim.",
     "Statistics are summed over all pictures before anything is tested; equal pictures count once.",
     "The cosine test decides. Chips and decoys test the same in two other ways and must agree with"
-    " it, or there is no verdict.",
+    " it, or the verdict is UNDECIDED.",
     "p is multiplied by the number of hypotheses tried (Bonferroni), each scale and angle that was"
     " tried among them.",
     "The owner may have made several claims, each with a mark of its own, before anything was"
@@ -27,8 +27,10 @@ PROTOCOL = (
     "An informed verdict compares the suspect with the owner's model, and with references where"
     " there are any: surrogates that the owner trained on that model's unmarked outputs. What they"
     " get wrong too is not taken for a mark. None may carry the mark or its negative, and each is"
-    " read for both. Whoever doubts a reference can train another from the owner's model; what the"
-    " verdict would be without them is stated.",
+    " read for both, but a small part of it would escape: an informed verdict takes for granted"
+    " that the owner's model is the one that was served, and what the references learned from. Who"
+    " doubts a reference can train another from the owner's model; what the verdict would be"
+    " without them is stated.",
     "A picture that once was an output of the owner's model carries the mark through any model:"
     " what a suspect is asked must be fresh. Each input is read for the mark itself, and one that"
     " carries it voids the test.",
