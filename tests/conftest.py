@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from birthmark import bundle, key_history
 from birthmark import claim as claim_module
-from birthmark import key_history
+from birthmark.bundle_container import manifest_of, pack
 from birthmark.calibration import Calibration, calibrate
 from birthmark.claim import Claim
 from birthmark.embed import Embedder
@@ -255,6 +256,19 @@ def verdict(session_claim: tuple[OwnerKey, Claim, Calibration], published: Publi
     """On all published pictures, blind."""
     key, claim, _ = session_claim
     return verify(published.marked, claim, key)
+
+
+def signed(members: dict[str, bytes], key: OwnerKey) -> dict[str, bytes]:
+    """A bundle's members with a manifest of them, signed: a lying owner can put anything in."""
+    hashed = {name: data for name, data in members.items() if not name.startswith("manifest")}
+    manifest = manifest_of(hashed)
+    signature = key.sign(bundle._SIGNED_PREFIX + manifest)
+    return {**hashed, "manifest.json": manifest, "manifest.sig": signature}
+
+
+def sign_again(members: dict[str, bytes], key: OwnerKey, path: Path) -> None:
+    """Write these members, signed, as a bundle."""
+    path.write_bytes(pack(signed(members, key)))
 
 
 @pytest.fixture(scope="session")

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from birthmark import _core, bundle
+from birthmark import _core
 from birthmark.bundle import recheck
-from birthmark.bundle_container import manifest_of, pack, to_json, unpack
+from birthmark.bundle_container import pack, to_json, unpack
 from birthmark.calibration import Calibration
 from birthmark.claim import Claim
 from birthmark.errors import InvalidClaim, InvalidVerdict
 from birthmark.keys import OwnerKey
 from birthmark.models import ImageModel
 from birthmark.verdict import Verdict, verify
-from conftest import Published
+from conftest import Published, sign_again
 
 Owned = tuple[OwnerKey, Claim, Calibration]
 Members = dict[str, bytes]
@@ -169,14 +169,6 @@ def test_a_member_replaced_in_a_sound_container_is_named(saved: Path, tmp_path: 
         (tmp_path / "forged.zip").write_bytes(pack(forged))
         with pytest.raises(InvalidVerdict, match=name.replace(".", r"\.")):
             recheck(tmp_path / "forged.zip")
-
-
-def sign_again(members: Members, key: OwnerKey, path: Path) -> None:
-    """What a lying owner can do: put anything in, and sign it."""
-    members = {name: data for name, data in members.items() if not name.startswith("manifest")}
-    members["manifest.json"] = manifest_of(members)
-    members["manifest.sig"] = key.sign(bundle._SIGNED_PREFIX + members["manifest.json"])
-    path.write_bytes(pack(members))
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from onnx import TensorProto, helper
 
 from birthmark import _core, bundle, exact_tests, keys
 from birthmark import graft as grafting
-from birthmark.bundle_container import INFORMED, manifest_of, pack, unpack
+from birthmark.bundle_container import INFORMED, pack, unpack
 from birthmark.calibration import Calibration
 from birthmark.claim import Claim
 from birthmark.errors import BirthmarkError
@@ -42,6 +42,7 @@ from birthmark.shares import join
 from birthmark.sums import OWN, PARTS, SHAPE
 from birthmark.trial import Trial
 from birthmark.verdict import verify
+from conftest import signed
 from fuzz.mutation import change_bytes, change_json, change_message
 
 Owned = tuple[OwnerKey, Claim, Calibration]
@@ -282,9 +283,7 @@ def test_bundle(
             members[name] = change_bytes(members[name], rng)
         if rng.randint(0, 30) == 0:  # without the others a container is none
             members.pop(rng.choice((*INFORMED, "inputs.npy")), None)
-        hashed = {n: d for n, d in members.items() if not n.startswith("manifest")}
-        members["manifest.json"] = manifest_of(hashed)
-        members["manifest.sig"] = key.sign(b"birthmark verdict\0" + members["manifest.json"])
+        members = signed(members, key)
         with np.errstate(all="ignore"):
             bundle._repeat(members, key if rng.randint(0, 1) else None)
 

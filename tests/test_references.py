@@ -25,8 +25,7 @@ from birthmark.regression import Regression
 from birthmark.report import write_report
 from birthmark.trial import Trial
 from birthmark.verdict import Decision, Verdict, verify
-from conftest import Published
-from test_bundle import sign_again
+from conftest import Published, sign_again
 
 Owned = tuple[OwnerKey, Claim, Calibration]
 Asked = Callable[..., Verdict]

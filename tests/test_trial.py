@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from birthmark import bundle
 from birthmark.bundle import recheck
-from birthmark.bundle_container import manifest_of, pack, to_json, unpack
+from birthmark.bundle_container import to_json, unpack
 from birthmark.claim import Claim
 from birthmark.errors import CouldNotJudge, InvalidClaim, InvalidTrial, InvalidVerdict
 from birthmark.extract import pixels_sha256
 from birthmark.keys import OwnerKey
 from birthmark.trial import Trial
 from birthmark.verdict import Decision, Verdict, verify
+from conftest import sign_again
 
 Owned = tuple[OwnerKey, Claim, Any]
 
@@ -280,10 +280,6 @@ def test_the_owner_cannot_sign_another_protocol(
     stated = json.loads(members["verdict.json"])
     assert stated[path] != value
     stated[path] = value
-    changed = members | {"verdict.json": to_json(stated)}
-    changed = {n: d for n, d in changed.items() if not n.startswith("manifest")}
-    changed["manifest.json"] = manifest_of(changed)
-    changed["manifest.sig"] = key.sign(bundle._SIGNED_PREFIX + changed["manifest.json"])
-    (tmp_path / "x.zip").write_bytes(pack(changed))
+    sign_again(members | {"verdict.json": to_json(stated)}, key, tmp_path / "x.zip")
     with pytest.raises(InvalidVerdict):
         recheck(tmp_path / "x.zip", key)

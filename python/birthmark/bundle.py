@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -41,7 +40,15 @@ from birthmark.bundle_container import (
 )
 from birthmark.bundle_form import FORM, has_form
 from birthmark.calibration import Calibration, FloatArray
-from birthmark.claim import Claim, code_version, from_time, in_order, is_time, to_time
+from birthmark.claim import (
+    Claim,
+    code_version,
+    from_time,
+    in_order,
+    is_32_bytes,
+    is_time,
+    to_time,
+)
 from birthmark.emblem import is_emblem
 from birthmark.errors import BirthmarkError, InvalidClaim, InvalidTrial, InvalidVerdict
 from birthmark.exact_tests import (
@@ -76,7 +83,6 @@ from birthmark.verdict import (
 Estimates = tuple[FloatArray, FloatArray | None]
 
 _WORDS = {"hypotheses": HYPOTHESES, "not_said": NOT_SAID, "protocol": list(PROTOCOL)}
-_SHA256 = re.compile("[0-9a-f]{64}")
 _SIGNED_PREFIX = b"birthmark verdict\0"
 # Solving the same equations on another machine gives the same to about 1e-13.
 _ESTIMATE_TOLERANCE = 1e-9
@@ -282,7 +288,7 @@ def _check_belongs(stated: dict[str, Any], claim: Claim, calibration: Calibratio
         "references": len(stated["references"]) <= MOST_REFERENCES * informed
         and (stated["log10_p_without_references"] is None) == (not stated["references"])
         and len(set(stated["references"])) == len(stated["references"])
-        and all(map(_SHA256.fullmatch, stated["references"])),
+        and all(map(is_32_bytes, stated["references"])),
         "tint_tests": len(stated["tint_tests"]) == informed,
         "coordinates": all(tests["coordinates"] == n for tests, n in parts),
         "cosine": all(abs(tests["cosine"]) <= 1 + _TOLERANCE for tests, _ in parts),

@@ -49,7 +49,7 @@ _BINARY_FIELDS = ("calibration", "logo", "public_key", "signature", "stamp")
 _UNSIGNED_FIELDS = ("signature", "stamp")
 # How far an owner's clock may be ahead of an authority's, or of the verifier's.
 _CLOCK_ERROR = timedelta(days=1)
-_HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HEX_32_BYTES = re.compile("[0-9a-f]{64}")
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -122,7 +122,7 @@ class Claim:
                 raise InvalidClaim(f"claim: {name} is not {length} bytes")
         for name in ("model_sha256", "extractor_sha256", "commitment"):
             value = getattr(self, name)
-            if not isinstance(value, str) or not _HEX_SHA256.fullmatch(value):
+            if not is_32_bytes(value):
                 raise InvalidClaim(f"claim: {name} is not 64 lower-case hex digits")
         for name, least, most in _RANGES:
             value = getattr(self, name)
@@ -421,6 +421,11 @@ def check_text(name: str, value: object, *, may_be_empty: bool = False) -> None:
 def to_time(time: datetime) -> str:
     """A time as claims state it: UTC, ISO 8601 to the second."""
     return time.astimezone(UTC).strftime(_TIME_FORMAT)
+
+
+def is_32_bytes(text: object) -> bool:
+    """Whether it is 32 bytes as 64 lower-case hex digits: a SHA-256, a public key or a nonce."""
+    return isinstance(text, str) and _HEX_32_BYTES.fullmatch(text) is not None
 
 
 def is_time(text: object) -> bool:

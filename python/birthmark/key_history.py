@@ -13,12 +13,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from birthmark.claim import Claim, check_text, check_time, from_time, in_order, to_time
+from birthmark.claim import (
+    Claim,
+    check_text,
+    check_time,
+    from_time,
+    in_order,
+    is_32_bytes,
+    to_time,
+)
 from birthmark.errors import InvalidClaim, InvalidKeyHistory
 from birthmark.files import StrPath, write_atomically
 from birthmark.keys import OwnerKey
@@ -59,7 +66,7 @@ class KeyEvent:
             raise InvalidKeyHistory("key history: a field is no text")
         if self.kind not in _KINDS:
             raise InvalidKeyHistory("key history: an event of an unknown kind")
-        if not all(re.fullmatch("[0-9a-f]{64}", k) for k in {self.key, self.successor or self.key}):
+        if not all(map(is_32_bytes, {self.key, self.successor or self.key})):
             raise InvalidKeyHistory("key history: a public key is not 64 lower-case hex digits")
         if bool(self.successor) != (self.kind == "followed"):
             raise InvalidKeyHistory("key history: a successor where there is none, or none")

@@ -141,6 +141,15 @@ def _legibility(
     )
 
 
+def loaded(given: AnyPath | Picture) -> Picture:
+    """One of :func:`calibration_inputs`, read where it is a file.
+
+    Raises:
+        InvalidPicture: the file is no picture.
+    """
+    return given if isinstance(given, np.ndarray) else read_picture(given)
+
+
 def _outputs(
     model: ImageModel, inputs: Sequence[AnyPath | Picture]
 ) -> list[npt.NDArray[np.float32]]:
@@ -148,8 +157,7 @@ def _outputs(
     outputs = []
     for i, given in enumerate(inputs):
         progress(i, len(inputs))
-        picture = given if isinstance(given, np.ndarray) else read_picture(given)
-        outputs.append(_middle(model.output(picture)))
+        outputs.append(_middle(model.output(loaded(given))))
     progress.close()
     return outputs
 

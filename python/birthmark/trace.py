@@ -237,9 +237,9 @@ class Customers:
                 equations, name = measured.regression.of_reference(i), f"reference {i + 1}"
                 read.append((name, equations.read(calibration), self.directions))
                 read.append((name, equations.read_tint(calibration), self.tint_directions))
+        tests = 2 * len(self.names) * len(read)
         for name, z, directions in read:
             best = float(np.abs(directions @ z.astype(np.float32)).max() / np.linalg.norm(z))
-            tests = 2 * len(self.names) * len(read)
             if log10_p_of_cosine(best, len(z)) + math.log10(tests) < -4:
                 raise CouldNotJudge(
                     f"control: {name}: marked for a customer, it seems, so nothing can be said"

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 
-from birthmark.claim import Claim, check_time, to_time
+from birthmark.claim import Claim, check_time, is_32_bytes, to_time
 from birthmark.errors import InvalidClaim, InvalidCustomer, InvalidTrial
 from birthmark.files import StrPath, write_atomically
 from birthmark.keys import MarkKey, OwnerKey, check_customer
@@ -27,7 +26,6 @@ MOST_TESTS = 10**12
 NONCE_BYTES = 32
 _MAX_FILE_BYTES = 1 << 24
 _SIGNED_PREFIX = b"birthmark trial\0"
-_HEX = re.compile(f"[0-9a-f]{{{2 * NONCE_BYTES}}}")
 _ADDED_LATER = ("signature", "accused_nonce", "owner_nonce")
 
 
@@ -73,7 +71,7 @@ class Trial:
         needed = (self.claim_digest, self.owner_commitment, *self.references, *self.inputs)
         nonces = [n for n in (self.accused_nonce, self.owner_nonce) if n != ""]
         for text in (*needed, *nonces):
-            if not isinstance(text, str) or not _HEX.fullmatch(text):
+            if not is_32_bytes(text):
                 raise InvalidTrial("trial: a hash or nonce is not 64 lower-case hex digits")
         if not (isinstance(self.signature, str) and isinstance(self.customer, str)):
             raise InvalidTrial("trial: the signature or the customer's name is no text")

@@ -7,11 +7,9 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from birthmark.cli import shared
 from birthmark.errors import InvalidPicture
-from birthmark.model_calibration import DRAWS, calibration_inputs, claim_model
+from birthmark.model_calibration import DRAWS, calibration_inputs, claim_model, loaded
 from birthmark.progress import Progress
 
 
@@ -276,7 +274,6 @@ def _graft(options: argparse.Namespace) -> int:
 
 def _surrogate(options: argparse.Namespace) -> int:
     from birthmark.models import ImageModel
-    from birthmark.pictures import read_picture
     from birthmark.training.surrogates import steal, steal_folder
 
     if bool(options.model) == bool(options.outputs) or not (options.model or options.inputs):
@@ -286,7 +283,7 @@ def _surrogate(options: argparse.Namespace) -> int:
     if options.model:
         model = ImageModel(options.model, threads=options.threads)
         given = calibration_inputs(model, [options.inputs] if options.inputs else None)
-        inputs = [p if isinstance(p, np.ndarray) else read_picture(p) for p in given]
+        inputs = list(map(loaded, given))
         learn = partial(steal, inputs, [model(picture) for picture in inputs])
     else:
         learn = partial(steal_folder, options.inputs, options.outputs)
